@@ -1,0 +1,3 @@
+//! The binary `longleaf`.
+#![forbid(unsafe_code)]
+fn main() {}

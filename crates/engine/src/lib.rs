@@ -1,0 +1,2 @@
+//! The library people use: models, sampling and answers.
+#![forbid(unsafe_code)]

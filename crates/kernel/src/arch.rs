@@ -1,0 +1,2 @@
+//! One folder per instruction set.
+pub(crate) mod scalar;

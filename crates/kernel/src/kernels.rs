@@ -1,0 +1,27 @@
+//! The table of operations for one instruction set.
+use crate::arch;
+use std::fmt::Debug;
+use std::sync::OnceLock;
+
+/// Everything an instruction set may do faster than plain Rust. The defaults are the scalar versions, and they
+/// are the meaning. No method knows of threads.
+pub trait Kernels: Sync + Debug {
+    /// Name for logs, benches and the override flag.
+    fn name(&self) -> &'static str;
+}
+
+/// Every kernel set this machine can run, fastest first, `scalar` last.
+pub fn supported() -> Vec<&'static dyn Kernels> {
+    vec![&arch::scalar::Scalar]
+}
+
+/// The fastest set, found once.
+pub fn best() -> &'static dyn Kernels {
+    static BEST: OnceLock<&'static dyn Kernels> = OnceLock::new();
+    *BEST.get_or_init(|| supported()[0])
+}
+
+/// The set of that name, if this machine can run it.
+pub fn by_name(name: &str) -> Option<&'static dyn Kernels> {
+    supported().into_iter().find(|kernels| kernels.name() == name)
+}

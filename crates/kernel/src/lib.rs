@@ -1,0 +1,34 @@
+//! Arithmetic for transformers on a CPU: block formats, matrix products, attention over blocks of keys and
+//! values, and the element-wise operations between them.
+//!
+//! Nothing here knows a file, a model or an error: shapes are the caller's promise, and a broken promise is a
+//! panic that names both numbers. Scalar Rust is the meaning of every operation; an instruction set may only be
+//! faster, within the bound that the agreement tests state.
+//!
+//! * [`DType`], [`Matrix`]: weights as they lie in a file. [`block::decode`] defines every format.
+//! * [`PackedMatrix`]: the one repacked form in which weights are multiplied.
+//! * [`KvBlock`]: keys and values of [`BLOCK_TOKENS`] tokens of one layer, ready to be attended to.
+//! * [`Kernels`]: one object per instruction set; [`best`] and [`supported`] find them at run time.
+//! * [`Compute`]: kernels and threads together; what callers use.
+//!
+//! Results do not depend on the number of threads nor on how rows are batched: threads split outputs, never a
+//! sum, and every sum has one order.
+mod activations;
+mod arch;
+pub mod block;
+mod compute;
+mod dtype;
+mod kernels;
+mod kv;
+mod matrix;
+mod packed;
+mod pool;
+
+pub use activations::{Activations, Precision};
+pub use compute::{Compute, Product};
+pub use dtype::DType;
+pub use kernels::{Kernels, best, by_name, supported};
+pub use kv::{Attend, BLOCK_TOKENS, KvBlock, KvFormat, KvView};
+pub use matrix::Matrix;
+pub use packed::PackedMatrix;
+pub use pool::Pool;
