@@ -12,7 +12,19 @@ pub trait Kernels: Sync + Debug {
 
 /// Every kernel set this machine can run, fastest first, `scalar` last.
 pub fn supported() -> Vec<&'static dyn Kernels> {
-    vec![&arch::scalar::Scalar]
+    let mut sets: Vec<&'static dyn Kernels> = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    {
+        use arch::x86_64::{avx2::Avx2, avx512::Avx512};
+        if let Some(token) = Avx512::detect() {
+            sets.push(token);
+        }
+        if let Some(token) = Avx2::detect() {
+            sets.push(token);
+        }
+    }
+    sets.push(&arch::scalar::Scalar);
+    sets
 }
 
 /// The fastest set, found once.
