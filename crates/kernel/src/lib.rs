@@ -13,6 +13,7 @@
 //!
 //! Results do not depend on the number of threads nor on how rows are batched: threads split outputs, never a
 //! sum, and every sum has one order.
+#![expect(unsafe_code, reason = "the home of all SIMD")]
 mod activations;
 mod arch;
 pub mod block;
