@@ -1,4 +1,17 @@
 //! The right-hand side of the products.
+//!
+//! A row of activations is kept as f32, for floating-point weights, and in fixed point, for quantised ones. With
+//! one scale per 32 numbers,
+//! ```text
+//! Exact:  x ≈ scale · a,   |a| ≤ 32639 = 127·256 + 127,   a = 256 · high + low,   both signed bytes
+//! Fast:   x ≈ scale · a,   |a| ≤ 127
+//! ```
+//! so a product of quantised weights is exact integer arithmetic within every group: two byte products (Exact) or
+//! one (Fast). Exact rounds an activation by at most max|x| / 65278 over its group: bf16 rounds by up to |x| / 512.
+use crate::Kernels;
+use crate::aligned::Aligned;
+use crate::block::CHUNK;
+use crate::pool::Pieces;
 
 /// How closely a product follows f32 arithmetic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -10,14 +23,63 @@ pub enum Precision {
     Fast,
 }
 
+impl Precision {
+    /// The largest integer a group's largest activation becomes.
+    pub(crate) const fn limit(self) -> f32 {
+        match self {
+            Self::Exact => 32639.0,
+            Self::Fast => 127.0,
+        }
+    }
+}
+
+/// Tokens of one block of activations: within a block, the tokens' numbers for one chunk of 32 lie together.
+pub(crate) const TOKENS: usize = 16;
+
+/// The form in which a kernel set takes fixed-point activations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Operand {
+    /// Not at all: everything is multiplied in f32.
+    #[default]
+    Float,
+    /// Signed bytes: `high[32] low[32]` for Exact, `high[32]` for Fast, each in the order of k.
+    Bytes,
+    /// 16-bit integers `a[32]` in the order of k.
+    Words,
+}
+
+/// What the tokens of a chunk need besides their integers.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C, align(16))]
+pub(crate) struct Group {
+    /// Of the fixed point.
+    pub(crate) scale: f32,
+    /// `−Σ a` over the chunk, its first and its second half.
+    pub(crate) minus_sum: [i32; 3],
+}
+
 /// Rows of activations `[tokens, cols]`, in the forms the kernels want them. A buffer to be reused: it keeps its
 /// allocations.
 #[derive(Debug, Default)]
 pub struct Activations {
+    tokens: usize,
+    cols: usize,
+    precision: Precision,
+    operand: Operand,
+    values: Vec<f32>,
+    integers: Aligned,
+    groups: Vec<Group>,
+}
+
+/// Fixed-point activations of one block of up to [`TOKENS`] tokens.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Block<'a> {
+    /// Tokens in the block.
     pub(crate) tokens: usize,
-    pub(crate) cols: usize,
-    pub(crate) precision: Precision,
-    pub(crate) values: Vec<f32>,
+    /// `[cols / 32, tokens]` records of [`Activations::record`] bytes.
+    pub(crate) integers: &'a [u8],
+    /// `[cols / 32, tokens]`.
+    pub(crate) groups: &'a [Group],
 }
 
 impl Activations {
@@ -35,4 +97,175 @@ impl Activations {
     pub fn cols(&self) -> usize {
         self.cols
     }
+
+    /// How the rows were rounded.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// The rows unrounded, `[tokens, cols]`.
+    pub(crate) fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// Bytes of the integers of one token in one chunk.
+    pub(crate) fn record(&self) -> usize {
+        match (self.operand, self.precision) {
+            (Operand::Float, _) => 0,
+            (Operand::Bytes, Precision::Fast) => CHUNK,
+            (Operand::Bytes, Precision::Exact) | (Operand::Words, _) => 2 * CHUNK,
+        }
+    }
+
+    /// The block whose first token is `block · TOKENS`.
+    pub(crate) fn block(&self, block: usize) -> Block<'_> {
+        let chunks = self.cols / CHUNK;
+        let first = block * TOKENS;
+        let tokens = TOKENS.min(self.tokens - first);
+        let records = first * chunks..(first + tokens) * chunks;
+        let bytes = records.start * self.record()..records.end * self.record();
+        Block { tokens, integers: &self.integers.as_slice()[bytes], groups: &self.groups[records] }
+    }
+
+    /// Make room for `[tokens, cols]`.
+    pub(crate) fn reshape(&mut self, precision: Precision, operand: Operand, tokens: usize, cols: usize) {
+        let operand = if cols.is_multiple_of(CHUNK) { operand } else { Operand::Float };
+        (self.tokens, self.cols, self.precision, self.operand) = (tokens, cols, precision, operand);
+        self.values.resize(tokens * cols, 0.0);
+        if operand != Operand::Float {
+            let records = tokens * (cols / CHUNK);
+            self.integers.grow(records * self.record());
+            self.groups.resize(records, Group::default());
+        }
+    }
+
+    /// Blocks of [`TOKENS`] rows.
+    pub(crate) fn blocks(&self) -> usize {
+        self.tokens.div_ceil(TOKENS)
+    }
+
+    /// The parts that blocks are written through, several at once.
+    pub(crate) fn writer(&mut self) -> Writer<'_> {
+        let (precision, operand, record) = (self.precision, self.operand, self.record());
+        Writer {
+            tokens: self.tokens,
+            cols: self.cols,
+            precision,
+            operand,
+            record,
+            values: Pieces::new(&mut self.values),
+            integers: Pieces::new(self.integers.as_mut_slice()),
+            groups: Pieces::new(&mut self.groups),
+        }
+    }
+}
+
+/// Activations while they are taken in.
+#[derive(Debug)]
+pub(crate) struct Writer<'a> {
+    tokens: usize,
+    cols: usize,
+    precision: Precision,
+    operand: Operand,
+    record: usize,
+    values: Pieces<'a, f32>,
+    integers: Pieces<'a, u8>,
+    groups: Pieces<'a, Group>,
+}
+
+impl Writer<'_> {
+    /// Take in the rows of one block from all rows `values`.
+    ///
+    /// # Safety
+    /// No two calls for the same block at once.
+    pub(crate) unsafe fn block(&self, kernels: &dyn Kernels, block: usize, values: &[f32]) {
+        let (first, chunks) = (block * TOKENS, self.cols / CHUNK);
+        let tokens = TOKENS.min(self.tokens - first);
+        let (start, len) = (first * self.cols, tokens * self.cols);
+        let values = &values[start..start + len];
+        // SAFETY: these are the block's own rows; the caller promises that nobody else is at this block.
+        unsafe { self.values.get(start, len) }.copy_from_slice(values);
+        if self.operand == Operand::Float {
+            return;
+        }
+        let (start, len) = (first * chunks, tokens * chunks);
+        // SAFETY: as above.
+        let (integers, groups) = unsafe {
+            (self.integers.get(start * self.record, len * self.record), self.groups.get(start, len))
+        };
+        kernels.quantise(&mut Quantise { tokens, values, precision: self.precision, integers, groups });
+    }
+}
+
+/// One block to be brought to fixed point.
+#[derive(Debug)]
+pub struct Quantise<'a> {
+    tokens: usize,
+    values: &'a [f32],
+    precision: Precision,
+    integers: &'a mut [u8],
+    groups: &'a mut [Group],
+}
+
+impl Quantise<'_> {
+    /// Fill the block in the form [`Operand::Bytes`]. Written once and compiled for every instruction set.
+    #[inline(always)]
+    pub(crate) fn bytes(&mut self) {
+        match self.precision {
+            Precision::Exact => self.each::<{ 2 * CHUNK }>(Precision::Exact.limit(), |a, out| {
+                let (high, low) = out.split_at_mut(CHUNK);
+                for ((&a, high), low) in a.iter().zip(high).zip(low) {
+                    let h = (a + 128) >> 8;
+                    (*high, *low) = (h as u8, (a - (h << 8)) as u8);
+                }
+            }),
+            Precision::Fast => self.each::<CHUNK>(Precision::Fast.limit(), |a, out| {
+                for (&a, out) in a.iter().zip(out) {
+                    *out = a as u8;
+                }
+            }),
+        }
+    }
+
+    /// Fill the block in the form [`Operand::Words`].
+    #[expect(dead_code, reason = "the form of the AVX2 set, which follows")]
+    #[inline(always)]
+    pub(crate) fn words(&mut self) {
+        self.each::<{ 2 * CHUNK }>(self.precision.limit(), |a, out| {
+            for (&a, out) in a.iter().zip(out.as_chunks_mut::<2>().0) {
+                *out = (a as i16).to_le_bytes();
+            }
+        });
+    }
+
+    #[inline(always)]
+    fn each<const RECORD: usize>(&mut self, limit: f32, put: impl Fn(&[i32; CHUNK], &mut [u8; RECORD])) {
+        let cols = self.values.len() / self.tokens;
+        let records = self.integers.as_chunks_mut::<RECORD>().0;
+        for (token, row) in self.values.chunks_exact(cols).enumerate() {
+            for (chunk, x) in row.as_chunks::<CHUNK>().0.iter().enumerate() {
+                let record = chunk * self.tokens + token;
+                let (scale, a) = fixed_point(limit, x);
+                let sum = |a: &[i32]| a.iter().fold(0_i32, |s, &a| s.wrapping_add(a));
+                let (first, second) = (sum(&a[..CHUNK / 2]), sum(&a[CHUNK / 2..]));
+                put(&a, &mut records[record]);
+                self.groups[record] = Group {
+                    scale,
+                    minus_sum: [-(first.wrapping_add(second)), first.wrapping_neg(), second.wrapping_neg()],
+                };
+            }
+        }
+    }
+}
+
+/// `scale` and `a` with `x ≈ scale · a` and `|a| ≤ limit`.
+#[inline(always)]
+fn fixed_point(limit: f32, x: &[f32; CHUNK]) -> (f32, [i32; CHUNK]) {
+    // Magnitudes order like their bits, and integers have a vector maximum that f32's rules on NaN would cost.
+    let max = f32::from_bits(x.iter().fold(0, |max, x| max.max(x.to_bits() & 0x7fff_ffff)));
+    // Below this the reciprocal would overflow. A NaN or an infinity reaches the products through the scale.
+    let inverse = if max < 1e-30 { 0.0 } else { limit / max };
+    // Adding 1.5 · 2²³ leaves the number, rounded half to even, in the low bits of the sum.
+    let round = |x: f32| ((x * inverse + 12_582_912.0).to_bits() as i32).wrapping_sub(0x4b40_0000);
+    (max / limit, x.map(round))
 }

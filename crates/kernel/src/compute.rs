@@ -1,4 +1,5 @@
 //! Kernels and threads together.
+use crate::matmul::matmul;
 use crate::{Activations, Attend, BLOCK_TOKENS, Kernels, PackedMatrix, Pool, Precision, best};
 
 /// What arithmetic runs on: a kernel set and a pool of threads. Every operation here is deterministic: the same
@@ -46,27 +47,18 @@ impl Compute {
             "{} numbers are no rows of {cols}",
             values.len()
         );
-        activations.precision = precision;
-        activations.cols = cols;
-        activations.tokens = values.len() / cols;
-        activations.values.clear();
-        activations.values.extend_from_slice(values);
+        activations.reshape(precision, self.kernels.operand(), values.len() / cols, cols);
+        let blocks = activations.blocks();
+        let writer = activations.writer();
+        self.pool.run(blocks, &|block| {
+            // SAFETY: the loop calls every block once.
+            unsafe { writer.block(self.kernels, block, values) }
+        });
     }
 
     /// Several products of the same activations in one parallel loop.
     pub fn matmul(&self, activations: &Activations, products: &mut [Product<'_>]) {
-        for product in products {
-            let (w, rows) = (product.weights, product.weights.rows());
-            assert_eq!(w.cols(), activations.cols, "the product's inner sizes");
-            assert_eq!(product.out.len(), activations.tokens * rows, "the product's output");
-            let mut row = vec![0.0; w.cols()];
-            for r in 0..rows {
-                w.decode_row(r, &mut row);
-                for (t, x) in activations.values.chunks_exact(w.cols()).enumerate() {
-                    product.out[t * rows + r] = row.iter().zip(x).map(|(w, x)| w * x).sum();
-                }
-            }
-        }
+        matmul(self.kernels, &self.pool, activations, products);
     }
 
     /// Attention (see [`Attend`]). `out` is `[tokens, heads, head_dim]`. If `mass` is given it receives

@@ -1,5 +1,7 @@
 //! The table of operations for one instruction set.
+use crate::activations::{Operand, Quantise};
 use crate::arch;
+use crate::matmul::Matmul;
 use std::fmt::Debug;
 use std::sync::OnceLock;
 
@@ -8,6 +10,20 @@ use std::sync::OnceLock;
 pub trait Kernels: Sync + Debug {
     /// Name for logs, benches and the override flag.
     fn name(&self) -> &'static str;
+
+    /// The form of fixed-point activations that [`Kernels::matmul`] takes.
+    fn operand(&self) -> Operand {
+        Operand::Float
+    }
+
+    /// Bring one block of activations to fixed point. Not called if [`Kernels::operand`] is `Float`.
+    fn quantise(&self, _block: &mut Quantise<'_>) {}
+
+    /// `out[t, r] = Σ_k weights[r, k] · activations[t, k]` for some panels and some blocks of tokens. For any
+    /// cutting into tasks every output has the same bits.
+    fn matmul(&self, task: Matmul<'_>) {
+        task.scalar();
+    }
 }
 
 /// Every kernel set this machine can run, fastest first, `scalar` last.

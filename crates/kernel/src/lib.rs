@@ -15,15 +15,18 @@
 //! sum, and every sum has one order.
 #![expect(unsafe_code, reason = "the home of all SIMD")]
 mod activations;
+mod aligned;
 mod arch;
 pub mod block;
 mod compute;
 mod dtype;
 mod kernels;
 mod kv;
+mod matmul;
 mod matrix;
 mod packed;
 mod pool;
+mod tile;
 
 pub use activations::{Activations, Precision};
 pub use compute::{Compute, Product};

@@ -1,5 +1,51 @@
 //! The one form in which weights are multiplied.
+//!
+//! ```text
+//! matrix = panels of 16 rows (the last padded with zeros)
+//! panel  = blocks in the order of k, one after the other
+//! block  = d[16] m[16]  { scale[g][16] min[g][16] } per chunk  { integers } per chunk      quantised
+//!        = one number of each of the 16 rows, in the type of the file                      floats
+//! ```
+//! so that one product of a panel is one sequential read, and 16 rows advance together, one in each lane of a
+//! 512-bit register. The integers of a chunk of 32 are the operands of byte products: *quad* `i` holds, for each
+//! of the 16 rows, the four unsigned integers `4i..4i + 4`, 64 bytes. Byte by byte,
+//! ```text
+//! 8 bits: quad 0, quad 1, …, quad 7
+//! 4 bits: quad i in the low, quad i + 4 in the high halves of 64 bytes, i = 0..4
+//! 6 bits: the low 4 bits as above; then two lines: quads 4h..4h + 4 in bits 0–1, 2–3, 4–5, 6–7
+//! ```
+//! Integers and scales are the file's own: nothing is rounded, and 2-, 3- and 5-bit types only grow into 4 and
+//! 6 bits.
+use crate::aligned::Aligned;
+use crate::block::{self, Block, CHUNK, Format};
 use crate::{DType, Matrix, Pool};
+use half::f16;
+
+/// Rows of a panel: the lanes of a 512-bit register of 32-bit numbers.
+pub(crate) const PANEL: usize = 16;
+
+/// Where things lie in one block of a quantised panel, in bytes.
+impl Format {
+    /// The minima (of `d`: 0).
+    pub(crate) const MINIMA: usize = 2 * PANEL;
+
+    /// Scales (and then minima) of the groups of chunk `chunk`, `[groups][16]` signed bytes each.
+    pub(crate) const fn sub_scales(self, chunk: usize) -> usize {
+        let head = 2 * PANEL * (1 + self.minimum as usize);
+        head + chunk * self.groups * PANEL * (1 + self.minimum as usize)
+    }
+
+    /// The integers of chunk `chunk`.
+    pub(crate) const fn quads(self, chunk: usize) -> usize {
+        let scales = if self.two_level() { self.sub_scales(self.chunks) } else { self.sub_scales(0) };
+        scales + chunk * self.bits * (CHUNK * PANEL / 8)
+    }
+
+    /// The whole block.
+    pub(crate) const fn panel_block(self) -> usize {
+        self.quads(self.chunks)
+    }
+}
 
 /// A weight matrix `[rows, cols]` repacked for the products. Made once when a model is loaded; the file's own
 /// bytes are not needed afterwards. Packing loses nothing: [`PackedMatrix::decode_row`] gives exactly the numbers
@@ -9,15 +55,42 @@ pub struct PackedMatrix {
     dtype: DType,
     rows: usize,
     cols: usize,
-    bytes: Vec<u8>,
+    panel_bytes: usize,
+    data: Aligned,
 }
 
 impl PackedMatrix {
     /// Repack `matrix`, the rows split over `pool`.
-    pub fn pack(_pool: &Pool, matrix: Matrix<'_>) -> Self {
-        let (rows, cols) = (matrix.rows(), matrix.cols());
-        let bytes = (0..rows).flat_map(|r| matrix.row(r).iter().copied()).collect();
-        Self { dtype: matrix.dtype(), rows, cols, bytes }
+    pub fn pack(pool: &Pool, matrix: Matrix<'_>) -> Self {
+        Self::pack_rows(pool, matrix, &|row| row)
+    }
+
+    /// Repack `matrix` in another order: row `r` of the result is row `source(r)` of `matrix`.
+    pub fn pack_rows(pool: &Pool, matrix: Matrix<'_>, source: &(dyn Fn(usize) -> usize + Sync)) -> Self {
+        let (dtype, rows, cols) = (matrix.dtype(), matrix.rows(), matrix.cols());
+        let panel_bytes = match Format::of(dtype) {
+            Some(format) => cols / dtype.block_len() * format.panel_block(),
+            None => cols * PANEL * dtype.block_bytes(),
+        };
+        let mut data = Aligned::zeroed(rows.div_ceil(PANEL) * panel_bytes);
+        if panel_bytes > 0 {
+            pool.chunks_mut(data.as_mut_slice(), panel_bytes, &|index, panel| {
+                let first = index * PANEL;
+                for lane in 0..PANEL.min(rows - first) {
+                    let row = matrix.row(source(first + lane));
+                    match Format::of(dtype) {
+                        Some(format) => pack_row(dtype, format, row, lane, panel),
+                        None => pack_floats(dtype.block_bytes(), row, lane, panel),
+                    }
+                }
+            });
+        }
+        Self { dtype, rows, cols, panel_bytes, data }
+    }
+
+    /// The element type, that of the file.
+    pub fn dtype(&self) -> DType {
+        self.dtype
     }
 
     /// Outputs.
@@ -32,13 +105,142 @@ impl PackedMatrix {
 
     /// Size in memory.
     pub fn bytes(&self) -> usize {
-        self.bytes.len()
+        self.data.as_slice().len()
+    }
+
+    /// How many panels of 16 rows.
+    pub(crate) fn panels(&self) -> usize {
+        self.rows.div_ceil(PANEL)
+    }
+
+    /// Bytes of one panel.
+    pub(crate) fn panel_bytes(&self) -> usize {
+        self.panel_bytes
+    }
+
+    /// One panel.
+    pub(crate) fn panel(&self, panel: usize) -> &[u8] {
+        &self.data.as_slice()[panel * self.panel_bytes..(panel + 1) * self.panel_bytes]
     }
 
     /// One row as numbers (an embedding look-up): `values` is `[cols]`.
     pub fn decode_row(&self, row: usize, values: &mut [f32]) {
-        Matrix::new(self.dtype, self.rows, self.cols, &self.bytes)
-            .expect("shape kept")
-            .decode_row(row, values);
+        assert!(row < self.rows, "row {row} of {}", self.rows);
+        assert_eq!(values.len(), self.cols, "a row has as many numbers as the matrix has columns");
+        let (panel, lane) = (self.panel(row / PANEL), row % PANEL);
+        let Some(format) = Format::of(self.dtype) else {
+            let size = self.dtype.block_bytes();
+            for (k, value) in values.iter_mut().enumerate() {
+                let at = (k * PANEL + lane) * size;
+                block::decode_floats(self.dtype, &panel[at..at + size], std::slice::from_mut(value));
+            }
+            return;
+        };
+        let group_len = format.group_len();
+        for (block, values) in
+            panel.chunks_exact(format.panel_block()).zip(values.chunks_exact_mut(format.chunks * CHUNK))
+        {
+            let half =
+                |at: usize| f16::from_le_bytes([block[at + 2 * lane], block[at + 2 * lane + 1]]).to_f32();
+            let (d, m) = (half(0), if format.minimum { half(Format::MINIMA) } else { 0.0 });
+            for (chunk, values) in values.chunks_exact_mut(CHUNK).enumerate() {
+                let quads = read_quads(format, &block[format.quads(chunk)..], lane);
+                for (g, values) in values.chunks_exact_mut(group_len).enumerate() {
+                    let sub = |what: usize| {
+                        block[format.sub_scales(chunk) + (what * format.groups + g) * PANEL + lane] as i8
+                    };
+                    let (scale, min) = match (format.two_level(), format.minimum) {
+                        (false, _) => (0, 0),
+                        (true, false) => (sub(0), 0),
+                        (true, true) => (sub(0), sub(1)),
+                    };
+                    let group = format.group(d, m, scale, min);
+                    for (i, value) in values.iter_mut().enumerate() {
+                        let k = g * group_len + i;
+                        *value = format.value(group, quads[k / 4].to_le_bytes()[k % 4]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Put one row of the file into its lane of a panel.
+fn pack_row(dtype: DType, format: Format, row: &[u8], lane: usize, panel: &mut [u8]) {
+    let mut block = Block::new();
+    for (bytes, out) in
+        row.chunks_exact(dtype.block_bytes()).zip(panel.chunks_exact_mut(format.panel_block()))
+    {
+        block::split(dtype, bytes, &mut block);
+        out[2 * lane..2 * lane + 2].copy_from_slice(&block.d.to_le_bytes());
+        if format.minimum {
+            let at = Format::MINIMA + 2 * lane;
+            out[at..at + 2].copy_from_slice(&block.m.to_le_bytes());
+        }
+        for (chunk, u) in block.u[..format.chunks * CHUNK].as_chunks::<CHUNK>().0.iter().enumerate() {
+            if format.two_level() {
+                let at = format.sub_scales(chunk) + lane;
+                for g in 0..format.groups {
+                    out[at + g * PANEL] = block.scales[chunk * format.groups + g] as u8;
+                    if format.minimum {
+                        out[at + (format.groups + g) * PANEL] = block.mins[chunk * format.groups + g] as u8;
+                    }
+                }
+            }
+            write_quads(format, u, &mut out[format.quads(chunk)..format.quads(chunk + 1)], lane);
+        }
+    }
+}
+
+/// Put the integers of one chunk of one row into its lane.
+#[inline]
+fn write_quads(format: Format, u: &[u8; CHUNK], out: &mut [u8], lane: usize) {
+    let mut quads = [0; 8];
+    for (quad, bytes) in quads.iter_mut().zip(u.as_chunks::<4>().0) {
+        *quad = u32::from_le_bytes(*bytes);
+    }
+    let lines = out.as_chunks_mut::<64>().0;
+    let mut put = |line: usize, word: u32| {
+        lines[line][4 * lane..4 * lane + 4].copy_from_slice(&word.to_le_bytes());
+    };
+    if format.bits == 8 {
+        for (i, quad) in quads.into_iter().enumerate() {
+            put(i, quad);
+        }
+        return;
+    }
+    for i in 0..4 {
+        put(i, quads[i] & 0x0f0f_0f0f | (quads[i + 4] & 0x0f0f_0f0f) << 4);
+    }
+    if format.bits == 6 {
+        for h in 0..2 {
+            let high = |s: usize| (quads[4 * h + s] >> 4 & 0x0303_0303) << (2 * s);
+            put(4 + h, high(0) | high(1) | high(2) | high(3));
+        }
+    }
+}
+
+/// The integers of one chunk in one lane.
+#[inline]
+fn read_quads(format: Format, bytes: &[u8], lane: usize) -> [u32; 8] {
+    let lines = bytes.as_chunks::<64>().0;
+    let get = |line: usize| {
+        let bytes = &lines[line][4 * lane..4 * lane + 4];
+        u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+    };
+    std::array::from_fn(|i| {
+        if format.bits == 8 {
+            return get(i);
+        }
+        let low = get(i % 4) >> (4 * (i / 4)) & 0x0f0f_0f0f;
+        let high = if format.bits == 6 { get(4 + i / 4) >> (2 * (i % 4)) & 0x0303_0303 } else { 0 };
+        low | high << 4
+    })
+}
+
+/// Put one row of floats of `size` bytes into its lane.
+fn pack_floats(size: usize, row: &[u8], lane: usize, panel: &mut [u8]) {
+    for (number, out) in row.chunks_exact(size).zip(panel.chunks_exact_mut(PANEL * size)) {
+        out[lane * size..(lane + 1) * size].copy_from_slice(number);
     }
 }

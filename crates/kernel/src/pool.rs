@@ -274,6 +274,7 @@ impl Patience {
 }
 
 /// A slice that several threads write to, each its own part.
+#[derive(Debug)]
 pub(crate) struct Pieces<'a, T> {
     data: *mut T,
     len: usize,
@@ -286,6 +287,16 @@ unsafe impl<T: Send> Sync for Pieces<'_, T> {}
 impl<'a, T> Pieces<'a, T> {
     pub(crate) fn new(data: &'a mut [T]) -> Self {
         Self { data: data.as_mut_ptr(), len: data.len(), borrow: std::marker::PhantomData }
+    }
+
+    /// Length of the whole.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Where the whole begins.
+    pub(crate) fn as_ptr(&self) -> *mut T {
+        self.data
     }
 
     /// The numbers `first..first + len`.
