@@ -1,4 +1,8 @@
 //! The seam between a model and what it attends to.
+mod dense;
+
+pub use dense::{Dense, Visible};
+
 use std::fmt::Debug;
 use std::ops::Range;
 
@@ -7,10 +11,13 @@ use std::ops::Range;
 pub struct Qkv<'a> {
     /// `[tokens, heads, head_dim]`, not yet rotated.
     pub queries: &'a [f32],
-    /// `[tokens, kv_heads, head_dim]`, not yet rotated.
+    /// `[tokens, kv_heads, head_dim]`, not yet rotated, and **without** [`Qkv::key_bias`].
     pub keys: &'a [f32],
     /// `[tokens, kv_heads, head_dim]`.
     pub values: &'a [f32],
+    /// `[kv_heads, head_dim]`: what the layer adds to every key before rotation, if it has such a bias. It comes
+    /// apart because it can be huge (Qwen2): whoever stores keys in few bits stores them without it.
+    pub key_bias: Option<&'a [f32]>,
 }
 
 /// What a model can attend to: everything so far (dense attention), or what a memory chooses.

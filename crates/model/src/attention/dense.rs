@@ -1,0 +1,284 @@
+//! Everything so far, or everything within a window: the oracle, and the right choice for short contexts.
+use super::{Attention, Qkv};
+use crate::config::Config;
+use crate::rope::Rotation;
+use longleaf_kernel::{Attend, BLOCK_TOKENS, Compute, KvBlock, KvFormat, KvView};
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Which earlier tokens a query sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Visible {
+    /// All of them (or as many as the model's own sliding window allows).
+    #[default]
+    All,
+    /// The first ones of the sequence and the nearest ones, at their own positions (Xiao et al., 2024). What
+    /// leaves the window is dropped, so that memory does not grow with the sequence.
+    Local {
+        /// How many of the first tokens.
+        sinks: usize,
+        /// How many of the nearest ones, the query's own included; at least 1.
+        window: usize,
+    },
+}
+
+/// The keys and values of one sequence, attended to without choice.
+#[derive(Debug)]
+pub struct Dense {
+    compute: Arc<Compute>,
+    format: KvFormat,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    rotation: Rotation,
+    layers: Box<[Layer]>,
+    /// Blocks that were dropped, to be used again.
+    spare: Vec<KvBlock>,
+    /// `[tokens, heads, head_dim]`, rotated.
+    queries: Vec<f32>,
+    /// `[tokens, kv_heads, head_dim]`, rotated.
+    keys: Vec<f32>,
+    /// Only its allocation is kept.
+    views: Vec<KvView<'static>>,
+}
+
+/// One layer's keys and values: the sinks in blocks of their own, then block after block.
+#[derive(Debug)]
+struct Layer {
+    sinks: usize,
+    /// `i64::MAX` for everything.
+    window: i64,
+    sink_blocks: Vec<KvBlock>,
+    /// Block `b` holds tokens `sinks + (first + b) · BLOCK_TOKENS` onwards.
+    blocks: VecDeque<KvBlock>,
+    first: usize,
+    /// Tokens taken in.
+    len: usize,
+}
+
+impl Dense {
+    /// Nothing read yet. `length` is how long the sequence may become, prompt and answer; it only matters to
+    /// models with dynamic NTK scaling (see [`Rotation::new`]).
+    pub fn new(
+        config: &Config,
+        compute: Arc<Compute>,
+        format: KvFormat,
+        visible: Visible,
+        length: usize,
+    ) -> Self {
+        let layer = |sliding: &Option<usize>| {
+            let own = sliding.map_or(i64::MAX, |window| window as i64);
+            let (sinks, window) = match visible {
+                Visible::All => (0, own),
+                Visible::Local { sinks, window } => {
+                    (sinks, own.min(i64::try_from(window).unwrap_or(i64::MAX)))
+                }
+            };
+            assert!(window > 0, "a window of {window} tokens");
+            Layer { sinks, window, sink_blocks: Vec::new(), blocks: VecDeque::new(), first: 0, len: 0 }
+        };
+        Self {
+            compute,
+            format,
+            heads: config.heads,
+            kv_heads: config.kv_heads,
+            head_dim: config.head_dim,
+            rotation: Rotation::new(&config.rope, length),
+            layers: config.sliding.iter().map(layer).collect(),
+            spare: Vec::new(),
+            queries: Vec::new(),
+            keys: Vec::new(),
+            views: Vec::new(),
+        }
+    }
+
+    /// Tokens taken in (by the first layer, which is ahead of the others only within a forward pass).
+    pub fn len(&self) -> usize {
+        self.layers.first().map_or(0, |layer| layer.len)
+    }
+
+    /// Nothing read yet?
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Size of the keys and values in memory.
+    pub fn bytes(&self) -> usize {
+        let blocks = self.layers.iter().flat_map(|layer| layer.sink_blocks.iter().chain(&layer.blocks));
+        blocks.chain(&self.spare).map(KvBlock::bytes).sum()
+    }
+
+    /// Forget all but the first `len` tokens, as when the next prompt begins like the last one. Returns how many
+    /// tokens are left: `len`, or 0 where a window has dropped what the next token would have to see.
+    pub fn truncate(&mut self, len: usize) -> usize {
+        let whole = self.layers.iter().all(|layer| len >= layer.len || layer.keeps(len));
+        let len = if whole { len.min(self.len()) } else { 0 };
+        for layer in &mut self.layers {
+            layer.truncate(len, &mut self.spare);
+        }
+        len
+    }
+
+    /// Forget everything, keep the allocations.
+    pub fn reset(&mut self) {
+        self.truncate(0);
+    }
+
+    /// Allocate for `tokens` more tokens now, so that taking them in one by one allocates nothing.
+    pub fn reserve(&mut self, tokens: usize) {
+        let mut blocks = 0;
+        for layer in &mut self.layers {
+            let more = layer
+                .blocks_for(layer.len + tokens)
+                .saturating_sub(layer.sink_blocks.len() + layer.blocks.len());
+            layer.blocks.reserve(more);
+            blocks += more;
+        }
+        self.spare.reserve(blocks);
+        while self.spare.len() < blocks {
+            self.spare.push(KvBlock::new(self.format, self.kv_heads, self.head_dim));
+        }
+        let most = self.layers.iter().map(|layer| layer.blocks_for(layer.len + tokens)).max().unwrap_or(0);
+        self.views.reserve(most.saturating_sub(self.views.len()));
+    }
+}
+
+impl Layer {
+    /// Blocks that hold `len` tokens, without what a window drops.
+    fn blocks_for(&self, len: usize) -> usize {
+        let (sinks, rest) = (self.sinks.min(len), len.saturating_sub(self.sinks));
+        let kept = rest.div_ceil(BLOCK_TOKENS);
+        let limit = usize::try_from(self.window).unwrap_or(usize::MAX).div_ceil(BLOCK_TOKENS);
+        sinks.div_ceil(BLOCK_TOKENS) + kept.min(limit.saturating_add(1))
+    }
+
+    /// Whether everything that token `len` sees is still there.
+    fn keeps(&self, len: usize) -> bool {
+        let seen = (len as i64 + 1).saturating_sub(self.window).max(self.sinks as i64) as usize;
+        len <= self.sinks || self.first == 0 || seen >= self.sinks + self.first * BLOCK_TOKENS
+    }
+
+    fn truncate(&mut self, len: usize, spare: &mut Vec<KvBlock>) {
+        if len >= self.len {
+            return;
+        }
+        let rest = len.saturating_sub(self.sinks).div_ceil(BLOCK_TOKENS);
+        while self.first + self.blocks.len() > rest && !self.blocks.is_empty() {
+            spare.extend(self.blocks.pop_back());
+        }
+        if self.blocks.is_empty() {
+            self.first = rest;
+        }
+        let sinks = len.min(self.sinks).div_ceil(BLOCK_TOKENS);
+        spare.extend(self.sink_blocks.drain(sinks.min(self.sink_blocks.len())..));
+        self.len = len;
+    }
+
+    /// Give back the blocks that no token from `self.len` on sees.
+    fn drop_unseen(&mut self, spare: &mut Vec<KvBlock>) {
+        let seen = (self.len as i64 + 1).saturating_sub(self.window);
+        while self.blocks.len() > 1 && ((self.sinks + (self.first + 1) * BLOCK_TOKENS) as i64) <= seen {
+            spare.extend(self.blocks.pop_front());
+            self.first += 1;
+        }
+    }
+
+    /// Where token `at` lies: the block, the place in it, and how many tokens follow in the same block.
+    fn place(&mut self, at: usize, new: impl FnOnce() -> KvBlock) -> (&mut KvBlock, usize, usize) {
+        if at < self.sinks {
+            let (block, token) = (at / BLOCK_TOKENS, at % BLOCK_TOKENS);
+            if block == self.sink_blocks.len() {
+                self.sink_blocks.push(new());
+            }
+            (&mut self.sink_blocks[block], token, (BLOCK_TOKENS - token).min(self.sinks - at))
+        } else {
+            let (block, token) =
+                ((at - self.sinks) / BLOCK_TOKENS - self.first, (at - self.sinks) % BLOCK_TOKENS);
+            if block == self.blocks.len() {
+                self.blocks.push_back(new());
+            }
+            (&mut self.blocks[block], token, BLOCK_TOKENS - token)
+        }
+    }
+
+    /// What the queries from position `start` on see, in the order of the sequence.
+    fn views(&self, start: usize) -> impl Iterator<Item = KvView<'_>> {
+        let offset = move |token: usize| token as i64 - start as i64;
+        let sinks = self.sink_blocks.iter().enumerate().map(move |(i, block)| {
+            let first = i * BLOCK_TOKENS;
+            let len = (self.sinks.min(self.len) - first).min(BLOCK_TOKENS);
+            KvView { block, len, offset: offset(first), window: i64::MAX }
+        });
+        let rest = self.blocks.iter().enumerate().map(move |(i, block)| {
+            let first = self.sinks + (self.first + i) * BLOCK_TOKENS;
+            KvView {
+                block,
+                len: (self.len - first).min(BLOCK_TOKENS),
+                offset: offset(first),
+                window: self.window,
+            }
+        });
+        sinks.chain(rest)
+    }
+}
+
+/// An empty list of another lifetime in the same allocation (collecting in place keeps it).
+fn recycle<'a>(views: Vec<KvView<'_>>) -> Vec<KvView<'a>> {
+    let mut views = views;
+    views.clear();
+    views.into_iter().map(|_| -> KvView<'a> { unreachable!("the list is empty") }).collect()
+}
+
+impl Attention for Dense {
+    type Error = Infallible;
+
+    fn attend(
+        &mut self,
+        layer: usize,
+        positions: Range<usize>,
+        qkv: Qkv<'_>,
+        out: &mut [f32],
+    ) -> Result<(), Infallible> {
+        let (heads, kv_heads, dim) = (self.heads, self.kv_heads, self.head_dim);
+        let (layer, row) = (&mut self.layers[layer], kv_heads * dim);
+        assert_eq!(positions.start, layer.len, "tokens come one after another");
+        assert_eq!(qkv.keys.len(), positions.len() * row, "keys for every position");
+
+        self.queries.clear();
+        self.queries.extend_from_slice(qkv.queries);
+        self.keys.clear();
+        self.keys.extend_from_slice(qkv.keys);
+        if let Some(bias) = qkv.key_bias {
+            for key in self.keys.chunks_exact_mut(row) {
+                for (k, b) in key.iter_mut().zip(bias) {
+                    *k += b;
+                }
+            }
+        }
+        let (cos, sin) = self.rotation.at(positions.start as i64..positions.end as i64);
+        self.compute.rope(&mut self.queries, heads, dim, cos, sin);
+        self.compute.rope(&mut self.keys, kv_heads, dim, cos, sin);
+
+        let mut done = 0;
+        while done < positions.len() {
+            let spare = &mut self.spare;
+            let new = || spare.pop().unwrap_or_else(|| KvBlock::new(self.format, kv_heads, dim));
+            let (block, token, room) = layer.place(positions.start + done, new);
+            let n = room.min(positions.len() - done);
+            let numbers = done * row..(done + n) * row;
+            block.write(token, &self.keys[numbers.clone()], &qkv.values[numbers]);
+            done += n;
+        }
+        layer.len = positions.end;
+
+        let mut views = recycle(std::mem::take(&mut self.views));
+        views.extend(layer.views(positions.start));
+        let scale = 1.0 / (dim as f32).sqrt();
+        self.compute.attend(&Attend { queries: &self.queries, heads, views: &views, scale }, out, None);
+        self.views = recycle(views);
+        layer.drop_unseen(&mut self.spare);
+        Ok(())
+    }
+}

@@ -1,0 +1,305 @@
+//! The transformer: tokens in, logits out.
+use crate::attention::{Attention, Qkv};
+use crate::checkpoint::Checkpoint;
+use crate::config::Config;
+use crate::error::Error;
+use crate::layer::{Arithmetic, Layer, Packer, resize};
+use crate::weights::{Tensor, Weights};
+use longleaf_kernel::{Activations, Compute, PackedMatrix, Precision, Product};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A forward pass takes in no more tokens than this at once: enough rows for the products to reach their full
+/// speed, few enough that a layer's activations stay in the second-level cache. Longer runs are cut; results do
+/// not depend on it.
+pub const PREFILL_TOKENS: usize = 512;
+
+/// Rows of logits computed at once where all are wanted (a row can be 600 kB).
+const LOGIT_ROWS: usize = 32;
+
+/// The weights of a decoder-only transformer, ready to be multiplied. Immutable, shared by all sequences.
+#[derive(Debug)]
+pub struct Decoder {
+    config: Config,
+    compute: Arc<Compute>,
+    precision: Precision,
+    embedding: PackedMatrix,
+    layers: Box<[Layer]>,
+    final_norm: Box<[f32]>,
+    /// Absent where the embedding serves.
+    head: Option<PackedMatrix>,
+}
+
+/// The buffers of forward passes, reused from one to the next. One for each thread that runs passes.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    /// `[tokens, hidden]`, the residual stream.
+    pub(crate) hidden: Vec<f32>,
+    /// `[tokens, hidden]` or room for heads.
+    pub(crate) normed: Vec<f32>,
+    pub(crate) activations: Activations,
+    /// `[tokens, heads, head_dim]`
+    pub(crate) queries: Vec<f32>,
+    /// `[tokens, kv_heads, head_dim]`
+    pub(crate) keys: Vec<f32>,
+    /// `[tokens, kv_heads, head_dim]`
+    pub(crate) values: Vec<f32>,
+    /// `[tokens, heads, head_dim]`, what attention returns.
+    pub(crate) mixed: Vec<f32>,
+    /// `[tokens, intermediate]`
+    pub(crate) gate: Vec<f32>,
+    /// `[tokens, intermediate]`
+    pub(crate) up: Vec<f32>,
+    /// `[rows, vocab]`
+    pub(crate) logits: Vec<f32>,
+}
+
+impl Scratch {
+    /// Nothing allocated yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl Decoder {
+    /// Load the model at `path`: a GGUF file, or a folder with `config.json` and safetensors.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the file; see [`Error`].
+    pub fn load(path: &Path, compute: &Arc<Compute>) -> Result<Self, Error> {
+        let checkpoint = Checkpoint::open(path)?;
+        Self::from_weights(&checkpoint, checkpoint.config()?, compute)
+    }
+
+    /// Repack `weights`, whose shapes `config` states. The file is not needed afterwards; while loading, no more
+    /// than one matrix is in memory twice.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] or [`Error::Shape`] for the first tensor that is not as the configuration says.
+    pub fn from_weights(
+        weights: &dyn Weights,
+        config: Config,
+        compute: &Arc<Compute>,
+    ) -> Result<Self, Error> {
+        let mut packer = Packer { compute, config: &config, reordered: Vec::new() };
+        let (vocab, hidden) = (config.vocab_size, config.hidden_size);
+        // Small things first: a wrong model is refused before the large ones are packed.
+        let final_norm = weights.vector(Tensor::FinalNorm, hidden)?.into();
+        weights.matrix(Tensor::Embedding, vocab, hidden)?;
+        let layers = (0..config.layers)
+            .map(|layer| Layer::load(weights, &mut packer, layer))
+            .collect::<Result<_, _>>()?;
+        let embedding = packer.matrix(weights, Tensor::Embedding, vocab, hidden)?;
+        let head =
+            (!config.tied_head).then(|| packer.matrix(weights, Tensor::Head, vocab, hidden)).transpose()?;
+        Ok(Self {
+            compute: Arc::clone(compute),
+            precision: Precision::default(),
+            embedding,
+            layers,
+            final_norm,
+            head,
+            config,
+        })
+    }
+
+    /// The same decoder with other arithmetic.
+    #[must_use]
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
+        self
+    }
+
+    /// What the model is.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The kernels and threads it runs on.
+    pub fn compute(&self) -> &Arc<Compute> {
+        &self.compute
+    }
+
+    /// Size of the packed weights in memory.
+    pub fn bytes(&self) -> usize {
+        let head = self.head.as_ref().map_or(0, PackedMatrix::bytes);
+        self.embedding.bytes() + head + self.layers.iter().map(Layer::bytes).sum::<usize>()
+    }
+
+    /// `[kv_heads, head_dim]`: what must be added to this layer's keys before they are rotated (see
+    /// [`Qkv::key_bias`]).
+    pub fn key_bias(&self, layer: usize) -> Option<&[f32]> {
+        self.layers[layer].separate_key_bias()
+    }
+
+    fn arithmetic(&self) -> Arithmetic<'_> {
+        Arithmetic {
+            compute: &self.compute,
+            precision: self.precision,
+            eps: self.config.rms_eps,
+            head_dim: self.config.head_dim,
+        }
+    }
+
+    /// The embeddings of `tokens`, written to `hidden`, `[tokens, hidden]`.
+    ///
+    /// # Panics
+    /// If a token is not below the vocabulary size, as in everything below.
+    pub fn embed(&self, tokens: &[u32], hidden: &mut Vec<f32>) {
+        let width = self.config.hidden_size;
+        resize(hidden, tokens.len() * width);
+        for (token, row) in tokens.iter().zip(hidden.chunks_exact_mut(width)) {
+            let vocab = self.config.vocab_size;
+            assert!((*token as usize) < vocab, "token {token} of a vocabulary of {vocab}");
+            self.embedding.decode_row(*token as usize, row);
+        }
+    }
+
+    /// Run some of the layers, one after another, over the tokens at `positions`, whose residual stream is
+    /// `hidden`, `[tokens, hidden]`. A run of many tokens should come in pieces of [`PREFILL_TOKENS`].
+    ///
+    /// # Errors
+    /// The attention's; `hidden` is then unfinished.
+    pub fn run_layers<A: Attention + ?Sized>(
+        &self,
+        layers: Range<usize>,
+        positions: Range<usize>,
+        hidden: &mut [f32],
+        attention: &mut A,
+        scratch: &mut Scratch,
+    ) -> Result<(), A::Error> {
+        assert_eq!(hidden.len(), positions.len() * self.config.hidden_size, "a row for every position");
+        let on = self.arithmetic();
+        for index in layers {
+            let layer = &self.layers[index];
+            layer.project_qkv(on, hidden, scratch);
+            resize(&mut scratch.mixed, scratch.queries.len());
+            let qkv = Qkv {
+                queries: &scratch.queries,
+                keys: &scratch.keys,
+                values: &scratch.values,
+                key_bias: layer.separate_key_bias(),
+            };
+            attention.attend(index, positions.clone(), qkv, &mut scratch.mixed)?;
+            layer.finish(on, hidden, scratch);
+        }
+        Ok(())
+    }
+
+    /// Norm, queries, keys and values of one layer, and no more: what attention in that layer would be given for
+    /// the residual stream `hidden`, `[tokens, hidden]`.
+    pub fn project_qkv<'s>(&'s self, layer: usize, hidden: &[f32], scratch: &'s mut Scratch) -> Qkv<'s> {
+        let layer = &self.layers[layer];
+        layer.project_qkv(self.arithmetic(), hidden, scratch);
+        Qkv {
+            queries: &scratch.queries,
+            keys: &scratch.keys,
+            values: &scratch.values,
+            key_bias: layer.separate_key_bias(),
+        }
+    }
+
+    /// The keys alone, `[tokens, kv_heads, head_dim]`, as in [`Qkv::keys`].
+    pub fn project_keys<'s>(&self, layer: usize, hidden: &[f32], scratch: &'s mut Scratch) -> &'s [f32] {
+        self.layers[layer].project_keys(self.arithmetic(), hidden, scratch);
+        &scratch.keys
+    }
+
+    /// Final norm and head of the residual streams `hidden`, `[rows, hidden]`: `[rows, vocab]`.
+    pub fn logits<'s>(&self, hidden: &[f32], scratch: &'s mut Scratch) -> &'s mut [f32] {
+        let Scratch { normed, activations, logits, .. } = scratch;
+        self.arithmetic().norm_rows(&self.final_norm, hidden, normed, activations);
+        let weights = self.head.as_ref().unwrap_or(&self.embedding);
+        resize(logits, hidden.len() / self.config.hidden_size * weights.rows());
+        self.compute.matmul(activations, &mut [Product { weights, out: logits }]);
+        logits
+    }
+
+    /// Take in `tokens`, the first of them at position `first`, and return the logits after the last, `[vocab]`:
+    /// prefill and decode alike. A decode step allocates nothing, if the attention does not.
+    ///
+    /// # Errors
+    /// The attention's.
+    ///
+    /// # Panics
+    /// If there are no tokens.
+    pub fn forward<'s, A: Attention + ?Sized>(
+        &self,
+        tokens: &[u32],
+        first: usize,
+        attention: &mut A,
+        scratch: &'s mut Scratch,
+    ) -> Result<&'s mut [f32], A::Error> {
+        assert!(!tokens.is_empty(), "a forward pass needs a token");
+        self.read(tokens, first, attention, scratch)?;
+        let hidden = std::mem::take(&mut scratch.hidden);
+        self.logits(&hidden[hidden.len() - self.config.hidden_size..], scratch);
+        scratch.hidden = hidden;
+        Ok(&mut scratch.logits)
+    }
+
+    /// Take in `tokens` without asking for logits.
+    ///
+    /// # Errors
+    /// The attention's.
+    pub fn read<A: Attention + ?Sized>(
+        &self,
+        tokens: &[u32],
+        first: usize,
+        attention: &mut A,
+        scratch: &mut Scratch,
+    ) -> Result<(), A::Error> {
+        self.chunks(tokens, first, attention, scratch, &mut |_, hidden, scratch| scratch.hidden = hidden)
+    }
+
+    /// Take in `tokens` and call `each(position, logits)` after every one of them, in order, `logits` being
+    /// `[vocab]`. Memory is bounded: 32 rows at a time.
+    ///
+    /// # Errors
+    /// The attention's.
+    pub fn forward_all<A: Attention + ?Sized>(
+        &self,
+        tokens: &[u32],
+        first: usize,
+        attention: &mut A,
+        scratch: &mut Scratch,
+        each: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<(), A::Error> {
+        self.chunks(tokens, first, attention, scratch, &mut |mut position, hidden, scratch| {
+            for rows in hidden.chunks(LOGIT_ROWS * self.config.hidden_size) {
+                for logits in self.logits(rows, scratch).chunks_exact(self.config.vocab_size) {
+                    each(position, logits);
+                    position += 1;
+                }
+            }
+            scratch.hidden = hidden;
+        })
+    }
+
+    /// Cut `tokens`, run all layers over each piece, and hand `done` its first position, its residual stream and
+    /// the scratch to which that buffer is to be given back.
+    fn chunks<A: Attention + ?Sized>(
+        &self,
+        tokens: &[u32],
+        first: usize,
+        attention: &mut A,
+        scratch: &mut Scratch,
+        done: &mut dyn FnMut(usize, Vec<f32>, &mut Scratch),
+    ) -> Result<(), A::Error> {
+        let mut start = first;
+        for chunk in tokens.chunks(PREFILL_TOKENS) {
+            let mut hidden = std::mem::take(&mut scratch.hidden);
+            self.embed(chunk, &mut hidden);
+            let end = start + chunk.len();
+            let run = self.run_layers(0..self.config.layers, start..end, &mut hidden, attention, scratch);
+            if let Err(error) = run {
+                scratch.hidden = hidden;
+                return Err(error);
+            }
+            done(start, hidden, scratch);
+            start = end;
+        }
+        Ok(())
+    }
+}

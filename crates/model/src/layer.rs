@@ -1,0 +1,233 @@
+//! One transformer layer: its weights, and the two halves of its arithmetic.
+use crate::config::Config;
+use crate::decoder::Scratch;
+use crate::error::Error;
+use crate::weights::{RowOrder, Tensor, Weights};
+use longleaf_kernel::{Activations, Compute, Matrix, PackedMatrix, Precision, Product};
+
+/// What turns one sort of weights after another into packed form.
+#[derive(Debug)]
+pub(crate) struct Packer<'a> {
+    pub(crate) compute: &'a Compute,
+    pub(crate) config: &'a Config,
+    /// The bytes of one reordered matrix.
+    pub(crate) reordered: Vec<u8>,
+}
+
+impl Packer<'_> {
+    pub(crate) fn matrix(
+        &mut self,
+        weights: &dyn Weights,
+        tensor: Tensor,
+        rows: usize,
+        cols: usize,
+    ) -> Result<PackedMatrix, Error> {
+        let matrix = weights.matrix(tensor, rows, cols)?;
+        let packed = PackedMatrix::pack(self.compute.pool(), matrix);
+        weights.release(matrix);
+        Ok(packed)
+    }
+
+    /// A query or key projection, its rows brought into halves order.
+    fn rotary(&mut self, weights: &dyn Weights, tensor: Tensor, rows: usize) -> Result<PackedMatrix, Error> {
+        let (cols, dim) = (self.config.hidden_size, self.config.head_dim);
+        if weights.row_order() == RowOrder::Halves {
+            return self.matrix(weights, tensor, rows, cols);
+        }
+        let matrix = weights.matrix(tensor, rows, cols)?;
+        self.reordered.clear();
+        for row in 0..rows {
+            self.reordered.extend_from_slice(matrix.row(weights.row_order().source_row(row, dim)));
+        }
+        let halves = Matrix::new(matrix.dtype(), rows, cols, &self.reordered).expect("the same rows");
+        let packed = PackedMatrix::pack(self.compute.pool(), halves);
+        weights.release(matrix);
+        Ok(packed)
+    }
+
+    fn rotary_bias(&self, weights: &dyn Weights, tensor: Tensor, rows: usize) -> Result<Box<[f32]>, Error> {
+        let (bias, order) = (weights.vector(tensor, rows)?, weights.row_order());
+        Ok((0..rows).map(|row| bias[order.source_row(row, self.config.head_dim)]).collect())
+    }
+}
+
+/// The weights of one layer.
+#[derive(Debug)]
+pub(crate) struct Layer {
+    attention_norm: Box<[f32]>,
+    query: PackedMatrix,
+    key: PackedMatrix,
+    value: PackedMatrix,
+    query_bias: Option<Box<[f32]>>,
+    pub(crate) key_bias: Option<Box<[f32]>>,
+    value_bias: Option<Box<[f32]>>,
+    query_norm: Option<Box<[f32]>>,
+    key_norm: Option<Box<[f32]>>,
+    output: PackedMatrix,
+    output_bias: Option<Box<[f32]>>,
+    feed_forward_norm: Box<[f32]>,
+    gate: PackedMatrix,
+    up: PackedMatrix,
+    down: PackedMatrix,
+}
+
+/// What arithmetic a layer runs with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Arithmetic<'a> {
+    pub(crate) compute: &'a Compute,
+    pub(crate) precision: Precision,
+    pub(crate) eps: f32,
+    pub(crate) head_dim: usize,
+}
+
+impl Layer {
+    pub(crate) fn load(weights: &dyn Weights, packer: &mut Packer<'_>, l: usize) -> Result<Self, Error> {
+        let config = packer.config;
+        let (hidden, queries, kv) = (config.hidden_size, config.query_size(), config.kv_size());
+        let wide = config.intermediate_size;
+        let vector = |tensor, len| weights.vector(tensor, len).map(Vec::into_boxed_slice);
+        let some = |wanted: bool, tensor, len| wanted.then(|| vector(tensor, len)).transpose();
+        let rotary_bias =
+            |wanted: bool, tensor, len| wanted.then(|| packer.rotary_bias(weights, tensor, len)).transpose();
+        Ok(Self {
+            attention_norm: vector(Tensor::AttentionNorm(l), hidden)?,
+            query_bias: rotary_bias(config.qkv_bias, Tensor::QueryBias(l), queries)?,
+            key_bias: rotary_bias(config.qkv_bias, Tensor::KeyBias(l), kv)?,
+            value_bias: some(config.qkv_bias, Tensor::ValueBias(l), kv)?,
+            query_norm: some(config.qk_norm, Tensor::QueryNorm(l), config.head_dim)?,
+            key_norm: some(config.qk_norm, Tensor::KeyNorm(l), config.head_dim)?,
+            output_bias: some(config.output_bias, Tensor::OutputBias(l), hidden)?,
+            feed_forward_norm: vector(Tensor::FeedForwardNorm(l), hidden)?,
+            query: packer.rotary(weights, Tensor::Query(l), queries)?,
+            key: packer.rotary(weights, Tensor::Key(l), kv)?,
+            value: packer.matrix(weights, Tensor::Value(l), kv, hidden)?,
+            output: packer.matrix(weights, Tensor::Output(l), hidden, queries)?,
+            gate: packer.matrix(weights, Tensor::Gate(l), wide, hidden)?,
+            up: packer.matrix(weights, Tensor::Up(l), wide, hidden)?,
+            down: packer.matrix(weights, Tensor::Down(l), hidden, wide)?,
+        })
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        let packed = [&self.query, &self.key, &self.value, &self.output, &self.gate, &self.up, &self.down];
+        packed.iter().map(|matrix| matrix.bytes()).sum()
+    }
+
+    /// The bias that attention has to add to the keys: where keys are normed after it, it is in them already.
+    pub(crate) fn separate_key_bias(&self) -> Option<&[f32]> {
+        self.key_bias.as_deref().filter(|_| self.key_norm.is_none())
+    }
+
+    /// Norm and the projections before attention, of `hidden`, `[tokens, hidden]`, into `scratch.queries`,
+    /// `scratch.keys` and `scratch.values`.
+    pub(crate) fn project_qkv(&self, on: Arithmetic<'_>, hidden: &[f32], scratch: &mut Scratch) {
+        let tokens = on.norm_hidden(&self.attention_norm, hidden, scratch);
+        let Scratch { activations, queries, keys, values, .. } = scratch;
+        resize(queries, tokens * self.query.rows());
+        resize(keys, tokens * self.key.rows());
+        resize(values, tokens * self.value.rows());
+        on.compute.matmul(
+            activations,
+            &mut [
+                Product { weights: &self.query, out: queries },
+                Product { weights: &self.key, out: keys },
+                Product { weights: &self.value, out: values },
+            ],
+        );
+        add_bias(queries, self.query_bias.as_deref());
+        add_bias(values, self.value_bias.as_deref());
+        self.finish_keys(on, scratch);
+        if let Some(norm) = &self.query_norm {
+            norm_heads(on, norm, &mut scratch.queries, &mut scratch.normed);
+        }
+    }
+
+    /// The same for the keys alone.
+    pub(crate) fn project_keys(&self, on: Arithmetic<'_>, hidden: &[f32], scratch: &mut Scratch) {
+        let tokens = on.norm_hidden(&self.attention_norm, hidden, scratch);
+        resize(&mut scratch.keys, tokens * self.key.rows());
+        on.compute
+            .matmul(&scratch.activations, &mut [Product { weights: &self.key, out: &mut scratch.keys }]);
+        self.finish_keys(on, scratch);
+    }
+
+    fn finish_keys(&self, on: Arithmetic<'_>, scratch: &mut Scratch) {
+        if let Some(norm) = &self.key_norm {
+            add_bias(&mut scratch.keys, self.key_bias.as_deref());
+            norm_heads(on, norm, &mut scratch.keys, &mut scratch.normed);
+        }
+    }
+
+    /// The rest of the layer: `hidden` takes up what attention has left in `scratch.mixed`, then the feed-forward
+    /// part.
+    pub(crate) fn finish(&self, on: Arithmetic<'_>, hidden: &mut [f32], scratch: &mut Scratch) {
+        on.compute.prepare(on.precision, self.output.cols(), &scratch.mixed, &mut scratch.activations);
+        on.add_product(&self.output, hidden, scratch);
+        if let Some(bias) = &self.output_bias {
+            add_bias(hidden, Some(bias));
+        }
+
+        let tokens = on.norm_hidden(&self.feed_forward_norm, hidden, scratch);
+        let Scratch { activations, gate, up, .. } = scratch;
+        resize(gate, tokens * self.gate.rows());
+        resize(up, tokens * self.up.rows());
+        on.compute.matmul(
+            activations,
+            &mut [Product { weights: &self.gate, out: gate }, Product { weights: &self.up, out: up }],
+        );
+        on.compute.swiglu(gate, up);
+        on.compute.prepare(on.precision, self.down.cols(), gate, activations);
+        on.add_product(&self.down, hidden, scratch);
+    }
+}
+
+impl Arithmetic<'_> {
+    /// Norm `hidden` and take it in as activations; returns the number of tokens.
+    fn norm_hidden(self, norm: &[f32], hidden: &[f32], scratch: &mut Scratch) -> usize {
+        self.norm_rows(norm, hidden, &mut scratch.normed, &mut scratch.activations);
+        hidden.len() / norm.len()
+    }
+
+    /// `hidden` += `weights` times the activations.
+    fn add_product(self, weights: &PackedMatrix, hidden: &mut [f32], scratch: &mut Scratch) {
+        resize(&mut scratch.normed, hidden.len());
+        let out = &mut scratch.normed;
+        self.compute.matmul(&scratch.activations, &mut [Product { weights, out }]);
+        self.compute.add(hidden, out);
+    }
+
+    /// Norm rows of `norm.len()` numbers and take them in as activations.
+    pub(crate) fn norm_rows(
+        self,
+        norm: &[f32],
+        rows: &[f32],
+        normed: &mut Vec<f32>,
+        activations: &mut Activations,
+    ) {
+        resize(normed, rows.len());
+        self.compute.rms_norm(rows, norm, self.eps, normed);
+        self.compute.prepare(self.precision, norm.len(), normed, activations);
+    }
+}
+
+/// Exactly `len` numbers, whatever they are; only growing beyond what was ever needed allocates.
+pub(crate) fn resize(buffer: &mut Vec<f32>, len: usize) {
+    buffer.resize(len, 0.0);
+}
+
+fn add_bias(rows: &mut [f32], bias: Option<&[f32]>) {
+    let Some(bias) = bias else { return };
+    for row in rows.chunks_exact_mut(bias.len()) {
+        for (x, b) in row.iter_mut().zip(bias) {
+            *x += b;
+        }
+    }
+}
+
+/// Norm every head of `heads`, `[…, head_dim]`; `other` is room for it.
+fn norm_heads(on: Arithmetic<'_>, norm: &[f32], heads: &mut Vec<f32>, other: &mut Vec<f32>) {
+    debug_assert_eq!(norm.len(), on.head_dim, "one weight for each number of a head");
+    resize(other, heads.len());
+    on.compute.rms_norm(heads, norm, on.eps, other);
+    std::mem::swap(heads, other);
+}
