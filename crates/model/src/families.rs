@@ -188,6 +188,7 @@ pub(crate) fn from_gguf(gguf: &Gguf) -> Result<Config, Error> {
         });
     }
     let window = keys.need_size("context_length")?;
+    let scaling = gguf_scaling(&keys, window, rope_dim)?;
     let sliding = keys.size("attention.sliding_window")?.filter(|window| *window > 0);
     Config {
         family: family.name,
@@ -198,16 +199,12 @@ pub(crate) fn from_gguf(gguf: &Gguf) -> Result<Config, Error> {
         head_dim,
         intermediate_size: keys.need_size("feed_forward_length")?,
         vocab_size: embedding.shape[0],
-        window,
+        window: stretched(window, &scaling),
         rms_eps: keys
             .number("attention.layer_norm_rms_epsilon")?
             .ok_or_else(|| keys.missing(keys.name("attention.layer_norm_rms_epsilon")))?
             as f32,
-        rope: Rope {
-            base: keys.number("rope.freq_base")?.unwrap_or(10_000.0),
-            dim: rope_dim,
-            scaling: gguf_scaling(&keys, window, rope_dim)?,
-        },
+        rope: Rope { base: keys.number("rope.freq_base")?.unwrap_or(10_000.0), dim: rope_dim, scaling },
         qkv_bias: family.bias == Bias::Qkv || has(Tensor::QueryBias(0))?,
         output_bias: has(Tensor::OutputBias(0))?,
         qk_norm: family.qk_norm,
@@ -260,6 +257,17 @@ fn gguf_scaling(keys: &Keys<'_>, window: usize, rope_dim: usize) -> Result<RopeS
             trained,
         }),
         other => Err(unsupported(path, "rope scaling", other, SCALINGS)),
+    }
+}
+
+/// How many positions a model bears that says `stated`: published configurations state the window before YaRN and
+/// dynamic NTK, and the one after linear and Llama 3's scaling.
+fn stretched(stated: usize, scaling: &RopeScaling) -> usize {
+    match scaling {
+        RopeScaling::Yarn { factor, trained, .. } | RopeScaling::DynamicNtk { factor, trained } => {
+            stated.max((factor * *trained as f64) as usize)
+        }
+        _ => stated,
     }
 }
 
@@ -345,11 +353,6 @@ pub(crate) fn from_hugging_face(path: &Path, json: &serde_json::Value) -> Result
     let positions = size("max_position_embeddings")?;
     let rope = json_rope(&config, positions, head_dim)?;
     let configured = family.bias == Bias::Configured && config.boolean("attention_bias")?.unwrap_or(false);
-    let window = match rope.scaling {
-        RopeScaling::Yarn { factor, trained, .. } => positions.max((factor * trained as f64) as usize),
-        RopeScaling::Linear { factor } if factor > 1.0 => positions,
-        _ => positions,
-    };
     Config {
         family: family.name,
         layers,
@@ -359,7 +362,7 @@ pub(crate) fn from_hugging_face(path: &Path, json: &serde_json::Value) -> Result
         head_dim,
         intermediate_size: size("intermediate_size")?,
         vocab_size: size("vocab_size")?,
-        window,
+        window: stretched(positions, &rope.scaling),
         rms_eps: config.number("rms_norm_eps")?.unwrap_or(1e-6) as f32,
         rope,
         qkv_bias: family.bias == Bias::Qkv || configured,
