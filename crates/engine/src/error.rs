@@ -1,0 +1,71 @@
+//! What can go wrong, and whose turn it is then.
+use crate::pull::Failure;
+use std::io;
+use std::path::PathBuf;
+
+/// Why something could not be done.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No model of that name, file or folder.
+    #[error(
+        "{name}: no such file, and no model of that name; known are {known}; \
+         org/repo[:file] takes any other from the hub"
+    )]
+    UnknownModel {
+        /// What was asked for.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
+    /// A model that no source gave.
+    #[error("{name} could not be fetched{}; try again later, or pass the path of a file you have", attempts(.failures))]
+    Unavailable {
+        /// The model.
+        name: String,
+        /// Each source's reason, in the order they were tried.
+        failures: Vec<Failure>,
+    },
+    /// A file could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+/// The broad kind of an [`Error`]: what a caller can do about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The request cannot be met as it was made.
+    User,
+    /// The model's files are missing, damaged or of an unknown kind.
+    Model,
+    /// Reading or writing failed.
+    Storage,
+    /// A fault of this program.
+    Internal,
+}
+
+impl Error {
+    /// What a caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::UnknownModel { .. } => ErrorKind::User,
+            Self::Unavailable { .. } => ErrorKind::Model,
+            Self::Io { .. } => ErrorKind::Storage,
+        }
+    }
+
+    pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, source }
+    }
+}
+
+fn attempts(failures: &[Failure]) -> String {
+    failures.iter().fold(String::new(), |list, failure| list + "; " + &failure.to_string())
+}
