@@ -1,6 +1,6 @@
 //! Kernels and threads together.
 use crate::matmul::matmul;
-use crate::{Activations, Attend, BLOCK_TOKENS, Kernels, PackedMatrix, Pool, Precision, best};
+use crate::{Activations, Attend, Kernels, PackedMatrix, Pool, Precision, attention, best};
 
 /// What arithmetic runs on: a kernel set and a pool of threads. Every operation here is deterministic: the same
 /// bits for any number of threads and any batching of rows.
@@ -64,96 +64,75 @@ impl Compute {
     /// Attention (see [`Attend`]). `out` is `[tokens, heads, head_dim]`. If `mass` is given it receives
     /// `[tokens, heads]`: the natural logarithm of the softmax's denominator, `ln Σ_j exp(scale · q·k_j)`
     /// (`-∞` where nothing was visible; `out` is then 0).
-    pub fn attend(&self, attend: &Attend<'_>, out: &mut [f32], mut mass: Option<&mut [f32]>) {
-        let Some(first) = attend.views.first() else {
-            out.fill(0.0);
-            if let Some(mass) = mass {
-                mass.fill(f32::NEG_INFINITY);
-            }
-            return;
-        };
-        let (kv_heads, dim) = (first.block.kv_heads(), first.block.head_dim());
-        let group = attend.heads / kv_heads;
-        let (mut key, mut value) = (vec![0.0; dim], vec![0.0; dim]);
-        for (row, (q, o)) in attend.queries.chunks_exact(dim).zip(out.chunks_exact_mut(dim)).enumerate() {
-            let (token, head) = ((row / attend.heads) as i64, row % attend.heads / group);
-            let mut scores = Vec::new();
-            for view in attend.views {
-                assert!(view.len <= BLOCK_TOKENS, "a view of {} tokens", view.len);
-                for j in 0..view.len {
-                    let distance = token - (view.offset + j as i64);
-                    if (0..view.window).contains(&distance) {
-                        view.block.read_key(j, head, &mut key);
-                        let dot: f32 = q.iter().zip(&key).map(|(q, k)| q * k).sum();
-                        scores.push((view, j, dot * attend.scale));
-                    }
-                }
-            }
-            let max = scores.iter().fold(f32::NEG_INFINITY, |m, s| m.max(s.2));
-            let mut sum = 0.0;
-            o.fill(0.0);
-            for &(view, j, score) in &scores {
-                let p = (score - max).exp();
-                sum += p;
-                view.block.read_value(j, head, &mut value);
-                for (o, v) in o.iter_mut().zip(&value) {
-                    *o += p * v;
-                }
-            }
-            if sum > 0.0 {
-                for o in o.iter_mut() {
-                    *o /= sum;
-                }
-            }
-            if let Some(mass) = mass.as_deref_mut() {
-                mass[row] = if sum > 0.0 { max + sum.ln() } else { f32::NEG_INFINITY };
-            }
-        }
+    pub fn attend(&self, attend: &Attend<'_>, out: &mut [f32], mass: Option<&mut [f32]>) {
+        attention::attend(self.kernels, &self.pool, attend, out, mass);
     }
 
     /// `out[t] = x[t] / sqrt(mean(x[t]²) + eps) · weight` for each row of `weight.len()` numbers
     /// (Zhang and Sennrich, 2019).
     pub fn rms_norm(&self, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
-        for (x, out) in x.chunks_exact(weight.len()).zip(out.chunks_exact_mut(weight.len())) {
-            let mean = x.iter().map(|x| x * x).sum::<f32>() / x.len() as f32;
-            let scale = 1.0 / (mean + eps).sqrt();
-            for ((out, x), w) in out.iter_mut().zip(x).zip(weight) {
-                *out = x * scale * w;
+        let row = weight.len();
+        assert_eq!(x.len(), out.len(), "as many results as numbers");
+        assert!(x.len().is_multiple_of(row), "{} numbers are no rows of {row}", x.len());
+        self.pool.chunks_mut(out, self.rows(x.len(), row) * row, &|piece, out| {
+            let first = piece * self.rows(x.len(), row) * row;
+            for (out, x) in out.chunks_exact_mut(row).zip(x[first..].chunks_exact(row)) {
+                self.kernels.rms_norm(x, weight, eps, out);
             }
-        }
+        });
     }
 
     /// `gate = silu(gate) · up`, element by element, `silu(x) = x / (1 + e^-x)` (Shazeer, 2020).
     pub fn swiglu(&self, gate: &mut [f32], up: &[f32]) {
-        for (g, u) in gate.iter_mut().zip(up) {
-            *g = *g / (1.0 + (-*g).exp()) * u;
-        }
+        assert_eq!(gate.len(), up.len(), "as many gates as numbers");
+        let piece = self.rows(gate.len(), 1);
+        self.pool.chunks_mut(gate, piece, &|index, gate| {
+            self.kernels.swiglu(gate, &up[index * piece..][..gate.len()]);
+        });
     }
 
     /// `x += y`.
     pub fn add(&self, x: &mut [f32], y: &[f32]) {
-        for (x, y) in x.iter_mut().zip(y) {
-            *x += y;
-        }
+        assert_eq!(x.len(), y.len(), "as many numbers to add as to add to");
+        let piece = self.rows(x.len(), 1);
+        self.pool.chunks_mut(x, piece, &|index, x| {
+            self.kernels.add(x, &y[index * piece..][..x.len()]);
+        });
     }
 
     /// Rotary position embedding in place (Su et al., 2021), halves convention: with `c, s` the cosine and sine
-    /// of the token's angles, `(x[i], x[i + d/2]) ← (x[i]·c[i] − x[i + d/2]·s[i], x[i + d/2]·c[i] + x[i]·s[i])`.
+    /// of the token's angles, `(x[i], x[i + r/2]) ← (x[i]·c[i] − x[i + r/2]·s[i], x[i + r/2]·c[i] + x[i]·s[i])`,
+    /// `r` being the number of rotated numbers of a head.
     ///
-    /// `x` is `[tokens, heads, head_dim]`; `cos` and `sin` are `[tokens, rotary / 2]` with `rotary ≤ head_dim`,
-    /// scaled already where the model scales them; numbers beyond `rotary` stay.
+    /// `x` is `[tokens, heads, head_dim]`; `cos` and `sin` are `[tokens, r / 2]` with `r ≤ head_dim`, scaled
+    /// already where the model scales them; numbers beyond `r` stay.
     pub fn rope(&self, x: &mut [f32], heads: usize, head_dim: usize, cos: &[f32], sin: &[f32]) {
-        let tokens = x.len() / (heads * head_dim);
+        let row = heads * head_dim;
+        assert!(
+            x.len().is_multiple_of(row),
+            "{} numbers are no rows of {heads} heads of {head_dim}",
+            x.len()
+        );
+        let tokens = x.len() / row;
+        assert_eq!(cos.len(), sin.len(), "as many sines as cosines");
+        assert!(cos.len().is_multiple_of(tokens.max(1)), "{} cosines for {tokens} tokens", cos.len());
         let half = cos.len() / tokens.max(1);
-        for (t, row) in x.chunks_exact_mut(heads * head_dim).enumerate() {
-            let (cos, sin) = (&cos[t * half..(t + 1) * half], &sin[t * half..(t + 1) * half]);
-            for head in row.chunks_exact_mut(head_dim) {
-                for i in 0..half {
-                    let (a, b) = (head[i], head[i + half]);
-                    head[i] = a * cos[i] - b * sin[i];
-                    head[i + half] = b * cos[i] + a * sin[i];
-                }
+        assert!(2 * half <= head_dim, "{half} angles for heads of {head_dim}");
+        let rows = self.rows(x.len(), row);
+        self.pool.chunks_mut(x, rows * row, &|piece, x| {
+            for (token, row) in (piece * rows..).zip(x.chunks_exact_mut(row)) {
+                let angles = token * half..(token + 1) * half;
+                self.kernels.rope(row, head_dim, &cos[angles.clone()], &sin[angles]);
             }
-        }
+        });
+    }
+
+    /// How many rows of `row` numbers make a task of element-wise work, of `len` numbers in all: few enough that
+    /// all threads have work, and enough that handing it out costs little. Numbers that are a row by themselves
+    /// come in whole cache lines.
+    fn rows(&self, len: usize, row: usize) -> usize {
+        const LEAST: usize = 8192;
+        let share = len.div_ceil(4 * self.pool.threads()).max(LEAST);
+        share.div_ceil(row).next_multiple_of(if row == 1 { 64 } else { 1 })
     }
 }

@@ -1,6 +1,7 @@
 //! The table of operations for one instruction set.
 use crate::activations::{Operand, Quantise};
-use crate::arch;
+use crate::arch::{self, scalar};
+use crate::attention::{Mix, Scores, Weights};
 use crate::matmul::Matmul;
 use std::fmt::Debug;
 use std::sync::OnceLock;
@@ -24,6 +25,46 @@ pub trait Kernels: Sync + Debug {
     fn matmul(&self, task: Matmul<'_>) {
         task.scalar();
     }
+
+    /// Scores of queries and keys.
+    fn scores(&self, scores: &mut Scores<'_>) {
+        scalar::attention::scores::<false>(scores);
+    }
+
+    /// Softmax weights from scores.
+    fn weights(&self, weights: &mut Weights<'_>) {
+        scalar::attention::weights(weights);
+    }
+
+    /// Values by weights.
+    fn mix(&self, mix: &mut Mix<'_>) {
+        scalar::attention::mix::<false>(mix);
+    }
+
+    /// `x = a · x + b · y`.
+    fn blend(&self, x: &mut [f32], a: f32, y: &[f32], b: f32) {
+        scalar::ops::blend(x, a, y, b);
+    }
+
+    /// One row of [`crate::Compute::rms_norm`].
+    fn rms_norm(&self, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+        scalar::ops::rms_norm(x, weight, eps, out);
+    }
+
+    /// [`crate::Compute::swiglu`].
+    fn swiglu(&self, gate: &mut [f32], up: &[f32]) {
+        scalar::ops::swiglu(gate, up);
+    }
+
+    /// [`crate::Compute::add`].
+    fn add(&self, x: &mut [f32], y: &[f32]) {
+        scalar::ops::add(x, y);
+    }
+
+    /// One row of [`crate::Compute::rope`].
+    fn rope(&self, row: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32]) {
+        scalar::ops::rope(row, head_dim, cos, sin);
+    }
 }
 
 /// Every kernel set this machine can run, fastest first, `scalar` last.
@@ -39,7 +80,7 @@ pub fn supported() -> Vec<&'static dyn Kernels> {
             sets.push(token);
         }
     }
-    sets.push(&arch::scalar::Scalar);
+    sets.push(&scalar::Scalar);
     sets
 }
 

@@ -1,7 +1,11 @@
 //! Keys and values of a run of tokens, laid out to be attended to.
+use crate::lines::{LINE, Lines};
 
 /// Tokens in one block of keys and values.
 pub const BLOCK_TOKENS: usize = 128;
+
+/// Numbers of a value whose lines lie together, per token: four lines of sixteen.
+pub(crate) const CHUNK: usize = 64;
 
 /// The number format of keys and values that attention multiplies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -13,21 +17,62 @@ pub enum KvFormat {
     Bf16,
 }
 
+impl KvFormat {
+    /// How many numbers share a word of 32 bits. A product takes one word of each side at a time.
+    pub(crate) const fn per_word(self) -> usize {
+        match self {
+            Self::F32 => 1,
+            Self::Bf16 => 2,
+        }
+    }
+
+    /// Number `part` of a word.
+    pub(crate) fn unpack(self, word: u32, part: usize) -> f32 {
+        match self {
+            Self::F32 => f32::from_bits(word),
+            Self::Bf16 => f32::from_bits(word >> (16 * part) << 16),
+        }
+    }
+}
+
+/// The nearest bf16 of a finite number, ties to even, as the low 16 bits.
+pub(crate) fn round_bf16(number: f32) -> u32 {
+    let bits = number.to_bits();
+    bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16
+}
+
 /// Keys and values of up to [`BLOCK_TOKENS`] tokens of one layer, for all its KV heads. Keys are rotated already.
+///
+/// Layout, with a *word* of 32 bits holding one f32 or two bf16 (the lower half first), and `width` the head
+/// dimension rounded up to a multiple of 16:
+///
+/// ```text
+/// per head:  keys   [tokens / 16][width / per_word][16 tokens]        a word: neighbours along the head
+///            values [width / 64][tokens / per_word][≤ 4][16 numbers]  a word: neighbours along the tokens
+/// ```
+///
+/// so that both products of attention are the same loop: broadcast one word of the left side, multiply with
+/// whole lines of the right side, read in order.
 #[derive(Debug, Clone)]
 pub struct KvBlock {
     format: KvFormat,
     kv_heads: usize,
     head_dim: usize,
-    keys: Vec<f32>,
-    values: Vec<f32>,
+    lines: Lines,
 }
 
 impl KvBlock {
-    /// A block of zeros. `head_dim` must be a multiple of 16.
+    /// A block of zeros. Any `head_dim` will do; multiples of 16 waste nothing.
     pub fn new(format: KvFormat, kv_heads: usize, head_dim: usize) -> Self {
-        let numbers = BLOCK_TOKENS * kv_heads * head_dim;
-        Self { format, kv_heads, head_dim, keys: vec![0.0; numbers], values: vec![0.0; numbers] }
+        assert!(kv_heads > 0 && head_dim > 0, "{kv_heads} heads of {head_dim} numbers");
+        let width = head_dim.next_multiple_of(LINE);
+        let lines = Lines::zeroed(kv_heads * 2 * BLOCK_TOKENS * width / format.per_word());
+        Self { format, kv_heads, head_dim, lines }
+    }
+
+    /// Set everything to 0. A block may also be filled again without: what lies beyond a view's `len` is not seen.
+    pub fn clear(&mut self) {
+        self.lines.words_mut().fill(0);
     }
 
     /// The number format.
@@ -47,28 +92,103 @@ impl KvBlock {
 
     /// Size in memory.
     pub fn bytes(&self) -> usize {
-        (self.keys.len() + self.values.len()) * 4
+        self.lines.words().len() * 4
     }
 
-    /// Store tokens `first..first + n` of the block. `keys` and `values` are `[n, kv_heads, head_dim]`.
+    /// Numbers kept of a key or a value.
+    pub(crate) fn width(&self) -> usize {
+        self.head_dim.next_multiple_of(LINE)
+    }
+
+    /// Words of one head's keys, and of its values.
+    fn side(&self) -> usize {
+        BLOCK_TOKENS * self.width() / self.format.per_word()
+    }
+
+    /// One head's keys, `[tokens / 16][width / per_word][16]`.
+    pub(crate) fn keys(&self, head: usize) -> &[u32] {
+        &self.lines.words()[2 * head * self.side()..][..self.side()]
+    }
+
+    /// One head's values, `[width / 64]` chunks of `[tokens / per_word][≤ 4][16]`.
+    pub(crate) fn values(&self, head: usize) -> &[u32] {
+        &self.lines.words()[(2 * head + 1) * self.side()..][..self.side()]
+    }
+
+    /// The word of a key, among its head's keys.
+    fn key_word(&self, token: usize, index: usize) -> usize {
+        let steps = self.width() / self.format.per_word();
+        (token / LINE * steps + index / self.format.per_word()) * LINE + token % LINE
+    }
+
+    /// The word of a value, among its head's values.
+    fn value_word(&self, token: usize, index: usize) -> usize {
+        let (chunk, per_word) = (index / CHUNK * CHUNK, self.format.per_word());
+        let row = CHUNK.min(self.width() - chunk);
+        chunk * BLOCK_TOKENS / per_word + token / per_word * row + index % CHUNK
+    }
+
+    /// Store tokens `first..first + n` of the block. `keys` and `values` are `[n, kv_heads, head_dim]`, finite.
     pub fn write(&mut self, first: usize, keys: &[f32], values: &[f32]) {
         let row = self.kv_heads * self.head_dim;
         assert_eq!(keys.len(), values.len(), "as many keys as values");
-        self.keys[first * row..first * row + keys.len()].copy_from_slice(keys);
-        self.values[first * row..first * row + values.len()].copy_from_slice(values);
+        assert!(keys.len().is_multiple_of(row), "{} numbers are no rows of {row}", keys.len());
+        let tokens = keys.len() / row;
+        assert!(first + tokens <= BLOCK_TOKENS, "tokens {first} to {} of a block", first + tokens);
+        let (format, dim, side) = (self.format, self.head_dim, self.side());
+        let rows = keys.chunks_exact(dim).zip(values.chunks_exact(dim));
+        for (index, (key, value)) in rows.enumerate() {
+            let (token, head) = (first + index / self.kv_heads, index % self.kv_heads);
+            let key_at = 2 * head * side + self.key_word(token, 0);
+            for chunk in (0..dim).step_by(CHUNK) {
+                let value = &value[chunk..dim.min(chunk + CHUNK)];
+                let at = (2 * head + 1) * side + self.value_word(token, chunk);
+                let words = &mut self.lines.words_mut()[at..][..value.len()];
+                match format {
+                    KvFormat::F32 => {
+                        for (word, &number) in words.iter_mut().zip(value) {
+                            *word = number.to_bits();
+                        }
+                    }
+                    KvFormat::Bf16 => {
+                        let shift = 16 * (token as u32 % 2);
+                        let others = 0xffff_0000 >> shift;
+                        for (word, &number) in words.iter_mut().zip(value) {
+                            *word = *word & others | round_bf16(number) << shift;
+                        }
+                    }
+                }
+            }
+            let words = self.lines.words_mut()[key_at..].iter_mut().step_by(LINE);
+            match format {
+                KvFormat::F32 => words.zip(key).for_each(|(word, number)| *word = number.to_bits()),
+                KvFormat::Bf16 => words.zip(key.chunks(2)).for_each(|(word, pair)| *word = pack_bf16(pair)),
+            }
+        }
     }
 
     /// The stored key of one token and head, `[head_dim]`, as attention sees it.
     pub fn read_key(&self, token: usize, head: usize, out: &mut [f32]) {
-        let at = (token * self.kv_heads + head) * self.head_dim;
-        out.copy_from_slice(&self.keys[at..at + self.head_dim]);
+        assert_eq!(out.len(), self.head_dim, "numbers in a key");
+        let keys = self.keys(head);
+        for (index, out) in out.iter_mut().enumerate() {
+            *out = self.format.unpack(keys[self.key_word(token, index)], index % 2);
+        }
     }
 
     /// The stored value of one token and head, `[head_dim]`, as attention sees it.
     pub fn read_value(&self, token: usize, head: usize, out: &mut [f32]) {
-        let at = (token * self.kv_heads + head) * self.head_dim;
-        out.copy_from_slice(&self.values[at..at + self.head_dim]);
+        assert_eq!(out.len(), self.head_dim, "numbers in a value");
+        let values = self.values(head);
+        for (index, out) in out.iter_mut().enumerate() {
+            *out = self.format.unpack(values[self.value_word(token, index)], token % 2);
+        }
     }
+}
+
+/// One or two numbers as a word of bf16.
+pub(crate) fn pack_bf16(pair: &[f32]) -> u32 {
+    round_bf16(pair[0]) | pair.get(1).map_or(0, |&second| round_bf16(second) << 16)
 }
 
 /// A block as one call to attention sees it.
@@ -88,10 +208,29 @@ pub struct KvView<'a> {
     pub window: i64,
 }
 
+impl KvView<'_> {
+    /// The tokens of the block that query `query` attends to: always a run.
+    pub(crate) fn seen(&self, query: usize) -> (usize, usize) {
+        let distance = (query as i64).saturating_sub(self.offset);
+        if distance < 0 {
+            return (0, 0);
+        }
+        let end = self.len.min(usize::try_from(distance.saturating_add(1)).unwrap_or(usize::MAX));
+        let start = match self.window {
+            i64::MAX => 0,
+            window => usize::try_from((distance - window.max(0)).saturating_add(1)).unwrap_or(0),
+        };
+        if start < end { (start, end) } else { (0, 0) }
+    }
+}
+
 /// One call to attention: every query over the same views, each as far as its mask allows.
 ///
 /// For query `i` and head `h` (KV head `h / (heads / kv_heads)`):
 /// `out[i, h] = Σ_j softmax_j(scale · q[i, h]·k[j]) · v[j]`.
+///
+/// A sum runs over the views in order, in segments of [`SEGMENT`](crate::SEGMENT) views counted from the first:
+/// the same views give a query the same bits, whatever other queries share the call.
 #[derive(Debug, Clone, Copy)]
 pub struct Attend<'a> {
     /// `[tokens, heads, head_dim]`, rotated.

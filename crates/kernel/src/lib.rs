@@ -17,11 +17,13 @@
 mod activations;
 mod aligned;
 mod arch;
+mod attention;
 pub mod block;
 mod compute;
 mod dtype;
 mod kernels;
 mod kv;
+mod lines;
 mod matmul;
 mod matrix;
 mod packed;
@@ -29,6 +31,7 @@ mod pool;
 mod tile;
 
 pub use activations::{Activations, Precision};
+pub use attention::SEGMENT;
 pub use compute::{Compute, Product};
 pub use dtype::DType;
 pub use kernels::{Kernels, best, by_name, supported};

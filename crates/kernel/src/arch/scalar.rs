@@ -1,4 +1,8 @@
 //! Plain Rust: the meaning of every kernel.
+pub(crate) mod attention;
+pub(crate) mod exp;
+pub(crate) mod ops;
+
 use crate::Kernels;
 
 /// The set that runs everywhere.

@@ -1,5 +1,9 @@
 //! 256-bit vectors: AVX2, FMA and F16C (2013 on).
+pub(super) mod attention;
+mod ops;
+
 use crate::Kernels;
+use crate::attention::{Mix, Scores, Weights};
 
 /// Proof that this machine has AVX2, FMA and F16C.
 #[derive(Debug)]
@@ -19,5 +23,37 @@ impl Avx2 {
 impl Kernels for Avx2 {
     fn name(&self) -> &'static str {
         "avx2"
+    }
+
+    fn scores(&self, scores: &mut Scores<'_>) {
+        attention::scores(self, scores);
+    }
+
+    fn weights(&self, weights: &mut Weights<'_>) {
+        attention::weights(self, weights);
+    }
+
+    fn mix(&self, mix: &mut Mix<'_>) {
+        attention::mix(self, mix);
+    }
+
+    fn blend(&self, x: &mut [f32], a: f32, y: &[f32], b: f32) {
+        ops::blend(self, x, a, y, b);
+    }
+
+    fn rms_norm(&self, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+        ops::rms_norm(self, x, weight, eps, out);
+    }
+
+    fn swiglu(&self, gate: &mut [f32], up: &[f32]) {
+        ops::swiglu(self, gate, up);
+    }
+
+    fn add(&self, x: &mut [f32], y: &[f32]) {
+        ops::add(self, x, y);
+    }
+
+    fn rope(&self, row: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32]) {
+        ops::rope(self, row, head_dim, cos, sin);
     }
 }

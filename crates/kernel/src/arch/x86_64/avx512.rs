@@ -1,8 +1,11 @@
 //! 512-bit vectors: AVX-512 F, BW, DQ, VL and VNNI (Ice Lake, Zen 4 and later).
+mod attention;
 mod matmul;
+mod ops;
 
 use crate::Kernels;
 use crate::activations::{Operand, Quantise};
+use crate::attention::{Mix, Scores, Weights};
 use crate::matmul::Matmul;
 
 /// Proof that this machine has AVX-512 F, BW, DQ, VL and VNNI, and everything [`super::avx2`] asks for.
@@ -20,6 +23,11 @@ impl Avx512 {
             && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("avx512vnni");
         found.then_some(&TOKEN)
+    }
+
+    /// The token of the narrower set, for what this one lacks.
+    fn narrow() -> &'static super::avx2::Avx2 {
+        super::avx2::Avx2::detect().expect("detected together with this set")
     }
 }
 
@@ -44,5 +52,37 @@ impl Kernels for Avx512 {
     fn matmul(&self, task: Matmul<'_>) {
         // SAFETY: the token proves the instructions.
         unsafe { matmul::matmul(task) }
+    }
+
+    fn scores(&self, scores: &mut Scores<'_>) {
+        attention::scores(self, scores);
+    }
+
+    fn weights(&self, weights: &mut Weights<'_>) {
+        attention::weights(self, weights);
+    }
+
+    fn mix(&self, mix: &mut Mix<'_>) {
+        attention::mix(self, mix);
+    }
+
+    fn blend(&self, x: &mut [f32], a: f32, y: &[f32], b: f32) {
+        ops::blend(self, x, a, y, b);
+    }
+
+    fn rms_norm(&self, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+        ops::rms_norm(self, x, weight, eps, out);
+    }
+
+    fn swiglu(&self, gate: &mut [f32], up: &[f32]) {
+        ops::swiglu(self, gate, up);
+    }
+
+    fn add(&self, x: &mut [f32], y: &[f32]) {
+        ops::add(self, x, y);
+    }
+
+    fn rope(&self, row: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32]) {
+        ops::rope(self, row, head_dim, cos, sin);
     }
 }

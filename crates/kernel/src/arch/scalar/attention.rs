@@ -1,0 +1,186 @@
+//! The products and the softmax of attention in portable Rust, for compilers to vectorise.
+//!
+//! ```text
+//! for a few rows × one line of sixteen lanes:
+//!     for each step: acc[row][lane] += left[row, step] · right[step][lane]
+//! ```
+//!
+//! `FUSED` asks for fused multiplication, for sets that have it; without it the function is plain arithmetic on
+//! any machine.
+use super::exp::exp2;
+use crate::attention::{Mix, STRIP, Scores, Weights};
+use crate::kv::round_bf16;
+use crate::lines::LINE;
+use crate::{BLOCK_TOKENS, KvFormat};
+
+/// Rows whose sums stay in registers, with sixteen of 256 bits.
+const ROWS: usize = 4;
+
+/// A word as `[first, second]` number; F32 has no second.
+#[inline(always)]
+fn parts(word: u32) -> [f32; 2] {
+    [f32::from_bits(word << 16), f32::from_bits(word & 0xffff_0000)]
+}
+
+#[inline(always)]
+fn multiply<const FUSED: bool>(a: f32, b: f32, sum: f32) -> f32 {
+    if FUSED { a.mul_add(b, sum) } else { a * b + sum }
+}
+
+/// `sums[r][lane] = Σ_step left[r · row + step · STEP] · right[step · stride + lane]`.
+#[inline(always)]
+fn product<const FUSED: bool, const BF16: bool, const R: usize, const STEP: usize, const ROW: usize>(
+    left: &[u32],
+    right: &[u32],
+    stride: usize,
+    steps: usize,
+) -> [[f32; LINE]; R] {
+    let mut sums = [[0.0; LINE]; R];
+    let left = &left[..=(R - 1) * ROW + (steps - 1) * STEP];
+    for (step, right) in right.chunks(stride).take(steps).enumerate() {
+        let Some(line) = right.first_chunk::<LINE>() else { break };
+        for r in 0..R {
+            let word = left[r * ROW + step * STEP];
+            if BF16 {
+                let [a, b] = parts(word);
+                for lane in 0..LINE {
+                    let [x, y] = parts(line[lane]);
+                    sums[r][lane] = multiply::<FUSED>(b, y, multiply::<FUSED>(a, x, sums[r][lane]));
+                }
+            } else {
+                let a = f32::from_bits(word);
+                for lane in 0..LINE {
+                    sums[r][lane] = multiply::<FUSED>(a, f32::from_bits(line[lane]), sums[r][lane]);
+                }
+            }
+        }
+    }
+    sums
+}
+
+/// Choose the instance of a product by the format and by the number of rows, rounded up to one that there is.
+macro_rules! instance {
+    ($format:expr, $rows:expr, [$($count:literal)*], $body:expr) => {
+        match ($format, $rows) {
+            $((KvFormat::F32, ..=$count) => { const BF16: bool = false; const R: usize = $count; $body })*
+            $((KvFormat::Bf16, ..=$count) => { const BF16: bool = true; const R: usize = $count; $body })*
+            (_, rows) => unreachable!("{rows} rows in a product"),
+        }
+    };
+}
+pub(crate) use instance;
+
+#[inline(always)]
+pub(crate) fn scores<const FUSED: bool>(s: &mut Scores<'_>) {
+    let steps = s.queries.len() / STRIP;
+    for first in (0..s.rows).step_by(ROWS) {
+        for (group, keys) in s.keys.chunks_exact(steps * LINE).enumerate() {
+            let queries = &s.queries[first..];
+            let out = &mut s.out[first * BLOCK_TOKENS + group * LINE..];
+            instance!(s.format, ROWS.min(s.rows - first), [1 2 3 4], {
+                store(product::<FUSED, BF16, R, STRIP, 1>(queries, keys, LINE, steps), out);
+            });
+        }
+    }
+}
+
+#[inline(always)]
+fn store<const R: usize>(sums: [[f32; LINE]; R], out: &mut [f32]) {
+    for (r, sums) in sums.iter().enumerate() {
+        out[r * BLOCK_TOKENS..][..LINE].copy_from_slice(sums);
+    }
+}
+
+#[inline(always)]
+pub(crate) fn mix<const FUSED: bool>(m: &mut Mix<'_>) {
+    let stride = m.lines * LINE;
+    let steps = m.values.len() / stride;
+    for first in (0..m.rows).step_by(ROWS) {
+        let weights = &m.weights[first * BLOCK_TOKENS..];
+        for line in 0..m.lines {
+            let values = &m.values[line * LINE..];
+            let out = &mut m.out[first * m.width + line * LINE..];
+            let (scale, width) = (&m.rescale[first..], m.width);
+            instance!(m.format, ROWS.min(m.rows - first), [1 2 3 4], {
+                update(product::<FUSED, BF16, R, 1, BLOCK_TOKENS>(weights, values, stride, steps), scale, out, width);
+            });
+        }
+    }
+}
+
+#[inline(always)]
+fn update<const R: usize>(sums: [[f32; LINE]; R], rescale: &[f32], out: &mut [f32], width: usize) {
+    for (r, sums) in sums.iter().enumerate() {
+        for (out, sum) in out[r * width..][..LINE].iter_mut().zip(sums) {
+            *out = *out * rescale[r] + sum;
+        }
+    }
+}
+
+#[inline(always)]
+pub(crate) fn weights(w: &mut Weights<'_>) {
+    let (first, end) = (w.groups.start * LINE, w.groups.end * LINE);
+    for (row, &(start, stop)) in w.seen.iter().enumerate() {
+        let scores = &w.scores[row * BLOCK_TOKENS..][..BLOCK_TOKENS];
+        let seen = |token| (start..stop).contains(&token);
+        let old = w.max[row];
+        let mut max = [f32::NEG_INFINITY; LINE];
+        for token in (first..end).step_by(LINE) {
+            for lane in 0..LINE {
+                let score = if seen(token + lane) { scores[token + lane] } else { f32::NEG_INFINITY };
+                max[lane] = max[lane].max(score);
+            }
+        }
+        let new = max.iter().fold(old, |a, &b| a.max(b));
+        // Nothing seen so far: any finite number will do, every weight is 0.
+        let origin = if new == f32::NEG_INFINITY { 0.0 } else { new };
+        let rescale = exp2([old - origin])[0];
+        let mut sum = [0.0; LINE];
+        let out = &mut w.out[row * BLOCK_TOKENS..][..BLOCK_TOKENS];
+        for token in (first..end).step_by(LINE) {
+            let mut lanes = [0.0; LINE];
+            for lane in 0..LINE {
+                lanes[lane] = scores[token + lane] - origin;
+            }
+            let mut lanes = exp2(lanes);
+            for lane in 0..LINE {
+                lanes[lane] = if seen(token + lane) { lanes[lane] } else { 0.0 };
+            }
+            match w.format {
+                KvFormat::F32 => {
+                    for lane in 0..LINE {
+                        out[token + lane] = lanes[lane].to_bits();
+                    }
+                }
+                KvFormat::Bf16 => {
+                    for lane in 0..LINE {
+                        lanes[lane] = f32::from_bits(round_bf16(lanes[lane]) << 16);
+                    }
+                    for pair in 0..LINE / 2 {
+                        out[token / 2 + pair] =
+                            lanes[2 * pair].to_bits() >> 16 | lanes[2 * pair + 1].to_bits();
+                    }
+                }
+            }
+            for lane in 0..LINE {
+                sum[lane] += lanes[lane];
+            }
+        }
+        w.max[row] = new;
+        w.sum[row] = w.sum[row] * rescale + halves(sum);
+        w.rescale[row] = rescale;
+    }
+}
+
+/// The sum of the lanes, in halves.
+#[inline(always)]
+fn halves(mut lanes: [f32; LINE]) -> f32 {
+    let mut width = LINE / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] += lanes[i + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}

@@ -1,0 +1,115 @@
+//! Element-wise operations, written once for all instruction sets.
+//!
+//! Each is a loop over [`LANES`] independent lanes without fused multiplications, so that compiling it for wider
+//! vectors changes the speed and not one bit of the result. They are bound by memory or by division.
+use super::exp::exp2;
+use std::f32::consts::LOG2_E;
+
+/// Partial sums of a reduction; also what the loops are unrolled to.
+const LANES: usize = 16;
+
+/// Σ x², lane by lane and then in halves.
+#[inline(always)]
+fn sum_of_squares(x: &[f32]) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let (whole, rest) = x.as_chunks::<LANES>();
+    for x in whole {
+        for i in 0..LANES {
+            lanes[i] += x[i] * x[i];
+        }
+    }
+    for (lane, x) in lanes.iter_mut().zip(rest) {
+        *lane += x * x;
+    }
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] += lanes[i + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+#[inline(always)]
+pub(crate) fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+    let scale = 1.0 / (sum_of_squares(x) / x.len() as f32 + eps).sqrt();
+    for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
+        *out = x * scale * weight;
+    }
+}
+
+#[inline(always)]
+pub(crate) fn swiglu(gate: &mut [f32], up: &[f32]) {
+    let (gates, last_gates) = gate.as_chunks_mut::<LANES>();
+    let (ups, last_ups) = up.as_chunks::<LANES>();
+    for (gate, up) in gates.iter_mut().zip(ups) {
+        *gate = swiglu_lanes(gate, up);
+    }
+    let (mut gate, mut up) = ([0.0; LANES], [0.0; LANES]);
+    gate[..last_gates.len()].copy_from_slice(last_gates);
+    up[..last_ups.len()].copy_from_slice(last_ups);
+    last_gates.copy_from_slice(&swiglu_lanes(&gate, &up)[..last_gates.len()]);
+}
+
+#[inline(always)]
+fn swiglu_lanes(gate: &[f32; LANES], up: &[f32; LANES]) -> [f32; LANES] {
+    let exp = exp2(gate.map(|x| x * -LOG2_E));
+    let mut out = [0.0; LANES];
+    for i in 0..LANES {
+        out[i] = gate[i] / (1.0 + exp[i]) * up[i];
+    }
+    out
+}
+
+#[inline(always)]
+pub(crate) fn add(x: &mut [f32], y: &[f32]) {
+    for (x, y) in x.iter_mut().zip(y) {
+        *x += y;
+    }
+}
+
+#[inline(always)]
+pub(crate) fn blend(x: &mut [f32], a: f32, y: &[f32], b: f32) {
+    for (x, y) in x.iter_mut().zip(y) {
+        *x = *x * a + y * b;
+    }
+}
+
+/// One token's heads.
+#[inline(always)]
+pub(crate) fn rope(row: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32]) {
+    let half = cos.len();
+    for head in row.chunks_exact_mut(head_dim) {
+        let (low, rest) = head.split_at_mut(half);
+        for (((low, high), cos), sin) in low.iter_mut().zip(rest).zip(cos).zip(sin) {
+            (*low, *high) = (*low * cos - *high * sin, *high * cos + *low * sin);
+        }
+    }
+}
+
+/// The operations for one instruction set: the same source, compiled with the set's features, behind its token.
+#[cfg(target_arch = "x86_64")]
+macro_rules! compile {
+    ($token:ty, $features:literal) => {
+        compile! { $token, $features,
+            blend(x: &mut [f32], a: f32, y: &[f32], b: f32),
+            rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]),
+            swiglu(gate: &mut [f32], up: &[f32]),
+            add(x: &mut [f32], y: &[f32]),
+            rope(row: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32]),
+        }
+    };
+    ($token:ty, $features:literal, $($name:ident($($argument:ident: $type:ty),*),)*) => {$(
+        pub(super) fn $name(_: &$token, $($argument: $type),*) {
+            #[target_feature(enable = $features)]
+            fn compiled($($argument: $type),*) {
+                $crate::arch::scalar::ops::$name($($argument),*);
+            }
+            // SAFETY: the token proves the features.
+            unsafe { compiled($($argument),*) }
+        }
+    )*};
+}
+#[cfg(target_arch = "x86_64")]
+pub(crate) use compile;
