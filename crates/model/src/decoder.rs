@@ -82,17 +82,19 @@ impl Decoder {
         config: Config,
         compute: &Arc<Compute>,
     ) -> Result<Self, Error> {
+        for (tensor, shape) in crate::weights::expected(&config) {
+            weights.stored(tensor, &shape)?;
+        }
+        // The largest matrices first: twice in memory for a moment, they weigh least while nothing else is there.
         let mut packer = Packer { compute, config: &config, reordered: Vec::new() };
         let (vocab, hidden) = (config.vocab_size, config.hidden_size);
-        // Small things first: a wrong model is refused before the large ones are packed.
-        let final_norm = weights.vector(Tensor::FinalNorm, hidden)?.into();
-        weights.matrix(Tensor::Embedding, vocab, hidden)?;
+        let head =
+            (!config.tied_head).then(|| packer.matrix(weights, Tensor::Head, vocab, hidden)).transpose()?;
+        let embedding = packer.matrix(weights, Tensor::Embedding, vocab, hidden)?;
         let layers = (0..config.layers)
             .map(|layer| Layer::load(weights, &mut packer, layer))
             .collect::<Result<_, _>>()?;
-        let embedding = packer.matrix(weights, Tensor::Embedding, vocab, hidden)?;
-        let head =
-            (!config.tied_head).then(|| packer.matrix(weights, Tensor::Head, vocab, hidden)).transpose()?;
+        let final_norm = weights.vector(Tensor::FinalNorm, hidden)?.into();
         Ok(Self {
             compute: Arc::clone(compute),
             precision: Precision::default(),

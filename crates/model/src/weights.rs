@@ -1,4 +1,5 @@
 //! What a file of weights offers a decoder.
+use crate::config::Config;
 use crate::error::Error;
 use longleaf_kernel::{DType, Matrix, block};
 use std::path::Path;
@@ -94,6 +95,39 @@ impl Tensor {
         };
         format!("model.layers.{layer}.{part}")
     }
+}
+
+/// Every tensor that a decoder of this configuration has, with its shape.
+pub(crate) fn expected(config: &Config) -> impl Iterator<Item = (Tensor, Vec<usize>)> {
+    let (hidden, wide) = (config.hidden_size, config.intermediate_size);
+    let (queries, kv, dim) = (config.query_size(), config.kv_size(), config.head_dim);
+    let whole = [
+        (true, Tensor::Embedding, vec![config.vocab_size, hidden]),
+        (true, Tensor::FinalNorm, vec![hidden]),
+        (!config.tied_head, Tensor::Head, vec![config.vocab_size, hidden]),
+    ];
+    let (qkv_bias, output_bias, qk_norm) = (config.qkv_bias, config.output_bias, config.qk_norm);
+    let layer = move |l| {
+        [
+            (true, Tensor::AttentionNorm(l), vec![hidden]),
+            (true, Tensor::Query(l), vec![queries, hidden]),
+            (true, Tensor::Key(l), vec![kv, hidden]),
+            (true, Tensor::Value(l), vec![kv, hidden]),
+            (qkv_bias, Tensor::QueryBias(l), vec![queries]),
+            (qkv_bias, Tensor::KeyBias(l), vec![kv]),
+            (qkv_bias, Tensor::ValueBias(l), vec![kv]),
+            (qk_norm, Tensor::QueryNorm(l), vec![dim]),
+            (qk_norm, Tensor::KeyNorm(l), vec![dim]),
+            (true, Tensor::Output(l), vec![hidden, queries]),
+            (output_bias, Tensor::OutputBias(l), vec![hidden]),
+            (true, Tensor::FeedForwardNorm(l), vec![hidden]),
+            (true, Tensor::Gate(l), vec![wide, hidden]),
+            (true, Tensor::Up(l), vec![wide, hidden]),
+            (true, Tensor::Down(l), vec![hidden, wide]),
+        ]
+    };
+    let all = whole.into_iter().chain((0..config.layers).flat_map(layer));
+    all.filter(|(present, ..)| *present).map(|(_, tensor, shape)| (tensor, shape))
 }
 
 /// How the rows of the query and key projections lie within a head.

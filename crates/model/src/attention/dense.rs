@@ -2,7 +2,7 @@
 use super::{Attention, Qkv};
 use crate::config::Config;
 use crate::rope::Rotation;
-use longleaf_kernel::{Attend, BLOCK_TOKENS, Compute, KvBlock, KvFormat, KvView};
+use longleaf_kernel::{Attend, BLOCK_TOKENS, Compute, KvBlock, KvFormat, KvView, SEGMENT};
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::ops::Range;
@@ -141,6 +141,7 @@ impl Dense {
             self.spare.push(KvBlock::new(self.format, self.kv_heads, self.head_dim));
         }
         let most = self.layers.iter().map(|layer| layer.blocks_for(layer.len + tokens)).max().unwrap_or(0);
+        let most = most + 2 * SEGMENT;
         self.views.reserve(most.saturating_sub(self.views.len()));
     }
 }
@@ -203,7 +204,9 @@ impl Layer {
         }
     }
 
-    /// What the queries from position `start` on see, in the order of the sequence.
+    /// What the queries from position `start` on see, in the order of the sequence. Attention sums in segments of
+    /// [`SEGMENT`] views counted from the first, so empty views keep every block at its place within a segment,
+    /// however many before it were dropped.
     fn views(&self, start: usize) -> impl Iterator<Item = KvView<'_>> {
         let offset = move |token: usize| token as i64 - start as i64;
         let sinks = self.sink_blocks.iter().enumerate().map(move |(i, block)| {
@@ -220,7 +223,11 @@ impl Layer {
                 window: self.window,
             }
         });
-        sinks.chain(rest)
+        let missing = self.sink_blocks.len().next_multiple_of(SEGMENT) - self.sink_blocks.len();
+        let empty = self.blocks.front().map(|block| KvView { block, len: 0, offset: 0, window: 0 });
+        let padding =
+            empty.into_iter().flat_map(move |view| std::iter::repeat_n(view, missing + self.first % SEGMENT));
+        sinks.chain(padding).chain(rest)
     }
 }
 
