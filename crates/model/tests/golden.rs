@@ -1,5 +1,5 @@
 //! Every tiny model under `testdata/models` gives the logits and the greedy tokens that transformers gave.
-use longleaf_kernel::{Compute, KvFormat};
+use longleaf_kernel::{Compute, KvFormat, best, by_name};
 use longleaf_model::{Checkpoint, Decoder, Dense, RopeScaling, Scratch, Visible};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -103,9 +103,17 @@ fn greedy(decoder: &Decoder, prompt: &[u32], count: usize) -> Vec<u32> {
     tokens.split_off(prompt.len())
 }
 
+/// The kernel set that `LONGLEAF_KERNELS` names, as the command line takes it, else the best.
+#[expect(clippy::disallowed_methods, reason = "a test's own switch")]
+fn compute() -> Compute {
+    let kernels = std::env::var("LONGLEAF_KERNELS")
+        .map_or_else(|_| best(), |name| by_name(&name).expect("a kernel set of this machine"));
+    Compute::with(kernels, 2)
+}
+
 #[test]
 fn logits_and_greedy_tokens_are_those_of_transformers() {
-    let compute = Arc::new(Compute::new(2));
+    let compute = Arc::new(compute());
     let cases = cases();
     assert!(cases.len() >= 31, "{} golden files", cases.len());
     let mut failures = Vec::new();
