@@ -228,7 +228,6 @@ impl Quantise<'_> {
     }
 
     /// Fill the block in the form [`Operand::Words`].
-    #[expect(dead_code, reason = "the form of the AVX2 set, which follows")]
     #[inline(always)]
     pub(crate) fn words(&mut self) {
         self.each::<{ 2 * CHUNK }>(self.precision.limit(), |a, out| {

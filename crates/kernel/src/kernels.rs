@@ -2,6 +2,7 @@
 use crate::activations::{Operand, Quantise};
 use crate::arch::{self, scalar};
 use crate::attention::{Mix, Scores, Weights};
+use crate::ceilings::{Arithmetic, burn_f32};
 use crate::matmul::Matmul;
 use std::fmt::Debug;
 use std::sync::OnceLock;
@@ -64,6 +65,12 @@ pub trait Kernels: Sync + Debug {
     /// One row of [`crate::Compute::rope`].
     fn rope(&self, row: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32]) {
         scalar::ops::rope(row, head_dim, cos, sin);
+    }
+
+    /// Run `rounds` rounds of independent multiply-adds from registers; how many operations one round is, or
+    /// `None` if the set has no such instruction. For [`crate::ceilings`].
+    fn burn(&self, arithmetic: Arithmetic, rounds: usize) -> Option<usize> {
+        (arithmetic == Arithmetic::F32).then(|| burn_f32(rounds))
     }
 }
 

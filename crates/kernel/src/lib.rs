@@ -19,6 +19,7 @@ mod aligned;
 mod arch;
 mod attention;
 pub mod block;
+mod ceilings;
 mod compute;
 mod dtype;
 mod kernels;
@@ -32,6 +33,7 @@ mod tile;
 
 pub use activations::{Activations, Precision};
 pub use attention::SEGMENT;
+pub use ceilings::{Arithmetic, Ceilings, ceilings};
 pub use compute::{Compute, Product};
 pub use dtype::DType;
 pub use kernels::{Kernels, best, by_name, supported};

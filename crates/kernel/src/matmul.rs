@@ -54,7 +54,7 @@ struct Plan {
 impl Plan {
     fn new(weights: &PackedMatrix, blocks: usize, threads: usize) -> Self {
         /// Packed weights that stay in the second-level cache beside the activations they meet.
-        const CACHED: usize = 256 << 10;
+        const CACHED: usize = 512 << 10;
         /// Tasks a thread should find, so that none waits long for the last.
         const SHARE: usize = 8;
         let (panels, wanted) = (weights.panels(), SHARE * threads);

@@ -35,7 +35,7 @@ impl Random {
     /// Rows of random blocks with ordinary scales.
     fn matrix(&mut self, dtype: DType, rows: usize, cols: usize) -> Vec<u8> {
         let mut bytes: Vec<u8> =
-            (0..rows * dtype.row_bytes(cols).unwrap()).map(|_| self.next() as u8).collect();
+            (0..rows * dtype.row_bytes(cols).expect("whole blocks")).map(|_| self.next() as u8).collect();
         let halves: &[usize] = match dtype {
             DType::F32 | DType::BF16 | DType::F16 => &[],
             DType::Q4_0 | DType::Q5_0 | DType::Q8_0 => &[0],

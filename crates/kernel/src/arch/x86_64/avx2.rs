@@ -1,9 +1,14 @@
 //! 256-bit vectors: AVX2, FMA and F16C (2013 on).
 pub(super) mod attention;
+mod ceilings;
+mod matmul;
 mod ops;
 
 use crate::Kernels;
+use crate::activations::{Operand, Quantise};
 use crate::attention::{Mix, Scores, Weights};
+use crate::ceilings::Arithmetic;
+use crate::matmul::Matmul;
 
 /// Proof that this machine has AVX2, FMA and F16C.
 #[derive(Debug)]
@@ -55,5 +60,28 @@ impl Kernels for Avx2 {
 
     fn rope(&self, row: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32]) {
         ops::rope(self, row, head_dim, cos, sin);
+    }
+
+    fn operand(&self) -> Operand {
+        Operand::Words
+    }
+
+    fn quantise(&self, block: &mut Quantise<'_>) {
+        #[target_feature(enable = "avx2,fma")]
+        fn compiled_for_this_set(block: &mut Quantise<'_>) {
+            block.words();
+        }
+        // SAFETY: the token proves the instructions.
+        unsafe { compiled_for_this_set(block) }
+    }
+
+    fn matmul(&self, task: Matmul<'_>) {
+        // SAFETY: the token proves the instructions.
+        unsafe { matmul::matmul(task) }
+    }
+
+    fn burn(&self, arithmetic: Arithmetic, rounds: usize) -> Option<usize> {
+        // SAFETY: the token proves the instructions.
+        unsafe { ceilings::burn(arithmetic, rounds) }
     }
 }

@@ -1,11 +1,13 @@
 //! 512-bit vectors: AVX-512 F, BW, DQ, VL and VNNI (Ice Lake, Zen 4 and later).
 mod attention;
+mod ceilings;
 mod matmul;
 mod ops;
 
 use crate::Kernels;
 use crate::activations::{Operand, Quantise};
 use crate::attention::{Mix, Scores, Weights};
+use crate::ceilings::Arithmetic;
 use crate::matmul::Matmul;
 
 /// Proof that this machine has AVX-512 F, BW, DQ, VL and VNNI, and everything [`super::avx2`] asks for.
@@ -84,5 +86,10 @@ impl Kernels for Avx512 {
 
     fn rope(&self, row: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32]) {
         ops::rope(self, row, head_dim, cos, sin);
+    }
+
+    fn burn(&self, arithmetic: Arithmetic, rounds: usize) -> Option<usize> {
+        // SAFETY: the token proves the instructions.
+        unsafe { ceilings::burn(arithmetic, rounds) }
     }
 }

@@ -16,12 +16,15 @@
 //! load of an activation rides on its product, and unpacking is shared by 16 tokens. A single token runs the same
 //! loop at the speed of memory, and every count of tokens gives the same bits, for it *is* the same loop.
 use crate::DType;
-use crate::activations::{Activations, Block, TOKENS};
+use crate::activations::{Activations, Block, Group, TOKENS};
 use crate::block::{CHUNK, Format};
 use crate::matmul::Matmul;
 use crate::packed::PANEL;
 use crate::{PackedMatrix, Precision};
 use std::arch::x86_64::*;
+
+/// Tokens that advance side by side.
+const STEP: usize = 4;
 
 /// The products of one task.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,f16c")]
@@ -148,69 +151,94 @@ fn quantised<const DTYPE: usize, const EXACT: bool>(panel: &[u8], x: Block<'_>, 
         for chunk in 0..format.chunks {
             let w = quads::<DTYPE>(&block[format.quads(chunk)..format.quads(chunk + 1)]);
             let scales = head.chunk::<DTYPE>(block, chunk);
-            for acc in &mut acc[..tokens] {
-                // SAFETY: as many records and groups as chunks times tokens, by the assertions above.
-                unsafe {
-                    *acc = token::<DTYPE, EXACT>(&w, &scales, integers, groups, *acc);
-                    integers = integers.add(record);
-                    groups = groups.add(1);
+            let mut token = 0;
+            // SAFETY: as many records and groups as chunks times tokens, by the assertions above.
+            unsafe {
+                while token + STEP <= tokens {
+                    let acc = acc[token..token + STEP].as_mut_array().expect("as many");
+                    step::<DTYPE, EXACT, STEP>(&w, &scales, integers, groups, acc);
+                    (integers, groups) = (integers.add(STEP * record), groups.add(STEP));
+                    token += STEP;
+                }
+                for acc in &mut acc[token..tokens] {
+                    step::<DTYPE, EXACT, 1>(&w, &scales, integers, groups, std::array::from_mut(acc));
+                    (integers, groups) = (integers.add(record), groups.add(1));
                 }
             }
         }
     }
 }
 
-/// One token and chunk: what `acc` becomes.
+/// `N` tokens and one chunk, side by side so that neighbouring instructions do not wait for one another.
 ///
 /// # Safety
-/// `integers` and `group` must be readable for one record.
+/// `integers` and `groups` must be readable for `N` records and groups.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,f16c")]
-unsafe fn token<const DTYPE: usize, const EXACT: bool>(
+unsafe fn step<const DTYPE: usize, const EXACT: bool, const N: usize>(
     w: &[__m512i; 8],
     scales: &Scales,
     integers: *const u8,
-    group: *const crate::activations::Group,
-    acc: __m512,
-) -> __m512 {
+    groups: *const Group,
+    acc: &mut [__m512; N],
+) {
     let format = const { Format::of(DType::ALL[DTYPE]).expect("a quantised type") };
+    let record = const { if EXACT { 2 * CHUNK } else { CHUNK } };
     let quads = 8 / format.groups;
-    let mut part = _mm512_setzero_ps();
+    let mut part = [_mm512_setzero_ps(); N];
     for g in 0..format.groups {
-        // SAFETY: a record has 8 quads of `high`, in Exact then 8 of `low`; the caller promises one record.
-        let quad =
-            |i: usize| unsafe { _mm512_set1_epi32(integers.add(4 * i).cast::<i32>().read_unaligned()) };
-        // SAFETY: one group, promised by the caller. Two groups: the halves' sums; one: the whole one.
-        let minus_sum =
-            unsafe { _mm512_set1_epi32((*group).minus_sum[if format.groups == 2 { 1 + g } else { 0 }]) };
-        let start = match format.offset {
-            0 => _mm512_setzero_si512(),
-            4 => _mm512_slli_epi32::<2>(minus_sum),
-            8 => _mm512_slli_epi32::<3>(minus_sum),
-            16 => _mm512_slli_epi32::<4>(minus_sum),
-            32 => _mm512_slli_epi32::<5>(minus_sum),
-            _ => _mm512_slli_epi32::<7>(minus_sum),
+        // SAFETY: a record has 8 quads of `high`, in Exact then 8 of `low`; the caller promises N records.
+        let quad = |token: usize, i: usize| unsafe {
+            _mm512_set1_epi32(integers.add(token * record + 4 * i).cast::<i32>().read_unaligned())
         };
-        let dot = |at: usize, start: __m512i| {
-            let mut sum = start;
-            for i in g * quads..(g + 1) * quads {
-                sum = _mm512_dpbusd_epi32(sum, w[i], quad(at + i));
+        // SAFETY: the caller promises N groups. Two groups: the halves' sums; one: the whole one.
+        let minus_sum = |token: usize| unsafe {
+            _mm512_set1_epi32((*groups.add(token)).minus_sum[if format.groups == 2 { 1 + g } else { 0 }])
+        };
+        let mut high = [_mm512_setzero_si512(); N];
+        let mut low = [_mm512_setzero_si512(); N];
+        for token in 0..N {
+            low[token] = match format.offset {
+                0 => _mm512_setzero_si512(),
+                4 => _mm512_slli_epi32::<2>(minus_sum(token)),
+                8 => _mm512_slli_epi32::<3>(minus_sum(token)),
+                16 => _mm512_slli_epi32::<4>(minus_sum(token)),
+                32 => _mm512_slli_epi32::<5>(minus_sum(token)),
+                _ => _mm512_slli_epi32::<7>(minus_sum(token)),
+            };
+        }
+        for i in g * quads..(g + 1) * quads {
+            for token in 0..N {
+                if EXACT {
+                    high[token] = _mm512_dpbusd_epi32(high[token], w[i], quad(token, i));
+                    low[token] = _mm512_dpbusd_epi32(low[token], w[i], quad(token, 8 + i));
+                } else {
+                    low[token] = _mm512_dpbusd_epi32(low[token], w[i], quad(token, i));
+                }
             }
-            sum
-        };
-        let sum = if EXACT {
-            _mm512_add_epi32(_mm512_slli_epi32::<8>(dot(0, _mm512_setzero_si512())), dot(8, start))
-        } else {
-            dot(0, start)
-        };
-        let sum = _mm512_cvtepi32_ps(sum);
-        part = if g == 0 { _mm512_mul_ps(sum, scales.d[g]) } else { _mm512_fmadd_ps(sum, scales.d[g], part) };
-        if format.minimum {
-            part = _mm512_fmadd_ps(_mm512_cvtepi32_ps(minus_sum), scales.minus_m[g], part);
+        }
+        for token in 0..N {
+            let sum = if EXACT {
+                _mm512_add_epi32(_mm512_slli_epi32::<8>(high[token]), low[token])
+            } else {
+                low[token]
+            };
+            let (sum, part) = (_mm512_cvtepi32_ps(sum), &mut part[token]);
+            *part = if g == 0 {
+                _mm512_mul_ps(sum, scales.d[g])
+            } else {
+                _mm512_fmadd_ps(sum, scales.d[g], *part)
+            };
+            if format.minimum {
+                *part = _mm512_fmadd_ps(_mm512_cvtepi32_ps(minus_sum(token)), scales.minus_m[g], *part);
+            }
         }
     }
-    // SAFETY: one group, promised by the caller.
-    _mm512_fmadd_ps(part, _mm512_set1_ps(unsafe { (*group).scale }), acc)
+    for token in 0..N {
+        // SAFETY: the caller promises N groups.
+        let scale = unsafe { _mm512_set1_ps((*groups.add(token)).scale) };
+        acc[token] = _mm512_fmadd_ps(part[token], scale, acc[token]);
+    }
 }
 
 /// The scales of a block in f32.
