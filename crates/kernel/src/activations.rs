@@ -228,6 +228,7 @@ impl Quantise<'_> {
     }
 
     /// Fill the block in the form [`Operand::Words`].
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "the form AVX2 takes"))]
     #[inline(always)]
     pub(crate) fn words(&mut self) {
         self.each::<{ 2 * CHUNK }>(self.precision.limit(), |a, out| {

@@ -40,7 +40,7 @@ pub struct Scores<'a> {
     pub format: KvFormat,
     /// Rows in use.
     pub rows: usize,
-    /// `[steps][STRIP]` words.
+    /// `[steps][STRIP]` words, or `[STRIP][steps]` if [`Kernels::query_rows`].
     pub queries: &'a [u32],
     /// `[groups][steps][16]` words.
     pub keys: &'a [u32],
@@ -96,7 +96,7 @@ pub struct Mix<'a> {
 struct Tile {
     rows: usize,
     width: usize,
-    /// `[strips][steps][STRIP]` words.
+    /// `[strips]` of [`Scores::queries`].
     queries: Lines,
     /// `[strips · STRIP]`.
     seen: Vec<(usize, usize)>,
@@ -215,7 +215,7 @@ impl Call<'_> {
     /// One tile over all views.
     fn whole(&self, tokens: Range<usize>, head: usize) {
         TILE.with_borrow_mut(|tile| {
-            tile.load(self.attend, &self.shape, tokens.clone(), head);
+            tile.load(self.kernels, self.attend, &self.shape, (tokens.clone(), head));
             tile.total.reset(tile.rows, tile.width);
             for views in self.attend.views.chunks(SEGMENT) {
                 if tile.attend(self.kernels, &self.shape, views, tokens.clone(), head) {
@@ -244,7 +244,7 @@ impl Call<'_> {
                 self.attend.views.chunks(SEGMENT).nth(index % segments).expect("a segment of the views");
             let tokens = self.shape.tile(tile);
             TILE.with_borrow_mut(|tile| {
-                tile.load(self.attend, &self.shape, tokens.clone(), head);
+                tile.load(self.kernels, self.attend, &self.shape, (tokens.clone(), head));
                 let (maxima, rest) = part.split_at_mut(rows);
                 let (sums, outs) = rest.split_at_mut(rows);
                 if tile.attend(self.kernels, &self.shape, views, tokens, head) {
@@ -325,20 +325,27 @@ impl Sums {
 
 impl Tile {
     /// Take in the queries of `tokens` for the query heads of KV head `head`, scaled.
-    fn load(&mut self, attend: &Attend<'_>, shape: &Shape, tokens: Range<usize>, head: usize) {
+    fn load(
+        &mut self,
+        kernels: &dyn Kernels,
+        attend: &Attend<'_>,
+        shape: &Shape,
+        (tokens, head): (Range<usize>, usize),
+    ) {
         let Shape { format, dim, width, group, heads, .. } = *shape;
         let steps = width / format.per_word();
         (self.rows, self.width) = (tokens.len() * group, width);
         self.queries.reserve(self.rows.div_ceil(STRIP) * steps * STRIP);
         self.scores.reserve(STRIP * BLOCK_TOKENS);
         self.weights.reserve(STRIP * BLOCK_TOKENS);
+        let (from_row, from_step) = if kernels.query_rows(format) { (steps, 1) } else { (1, STRIP) };
         let scale = attend.scale * LOG2_E;
         let rows =
             tokens.flat_map(|token| (0..group).map(move |member| token * heads + head * group + member));
         for (row, at) in rows.enumerate() {
             let query = &attend.queries[at * dim..][..dim];
-            let words = &mut self.queries.words_mut()[row / STRIP * steps * STRIP + row % STRIP..];
-            let words = words.iter_mut().step_by(STRIP).take(steps);
+            let words = &mut self.queries.words_mut()[row / STRIP * steps * STRIP + row % STRIP * from_row..];
+            let words = words.iter_mut().step_by(from_step).take(steps);
             match format {
                 KvFormat::F32 => {
                     let numbers = query.iter().map(|q| (q * scale).to_bits());

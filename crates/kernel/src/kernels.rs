@@ -1,4 +1,5 @@
 //! The table of operations for one instruction set.
+use crate::KvFormat;
 use crate::activations::{Operand, Quantise};
 use crate::arch::{self, scalar};
 use crate::attention::{Mix, Scores, Weights};
@@ -25,6 +26,11 @@ pub trait Kernels: Sync + Debug {
     /// cutting into tasks every output has the same bits.
     fn matmul(&self, task: Matmul<'_>) {
         task.scalar();
+    }
+
+    /// Whether [`Kernels::scores`] takes queries row by row, `[STRIP][steps]`, rather than `[steps][STRIP]`.
+    fn query_rows(&self, _format: KvFormat) -> bool {
+        false
     }
 
     /// Scores of queries and keys.
@@ -80,10 +86,24 @@ pub fn supported() -> Vec<&'static dyn Kernels> {
     #[cfg(target_arch = "x86_64")]
     {
         use arch::x86_64::{avx2::Avx2, avx512::Avx512};
+        #[cfg(target_os = "linux")]
+        if let Some(token) = arch::x86_64::amx::Amx::detect() {
+            sets.push(token);
+        }
         if let Some(token) = Avx512::detect() {
             sets.push(token);
         }
         if let Some(token) = Avx2::detect() {
+            sets.push(token);
+        }
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        use arch::aarch64::neon::{Dotprod, Neon};
+        if let Some(token) = Dotprod::detect() {
+            sets.push(token);
+        }
+        if let Some(token) = Neon::detect() {
             sets.push(token);
         }
     }
@@ -100,4 +120,17 @@ pub fn best() -> &'static dyn Kernels {
 /// The set of that name, if this machine can run it.
 pub fn by_name(name: &str) -> Option<&'static dyn Kernels> {
     supported().into_iter().find(|kernels| kernels.name() == name)
+}
+
+/// The set for AMX whether or not this machine has AMX, if it has the AVX-512 that goes with it: for tests that
+/// emulate the instructions.
+///
+/// # Safety
+/// Something answers AMX instructions in this process.
+#[doc(hidden)]
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub unsafe fn amx_unchecked() -> Option<&'static dyn Kernels> {
+    // SAFETY: the caller's promise.
+    let token = unsafe { arch::x86_64::amx::Amx::unchecked() }?;
+    Some(token)
 }

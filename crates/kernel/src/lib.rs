@@ -36,6 +36,9 @@ pub use attention::SEGMENT;
 pub use ceilings::{Arithmetic, Ceilings, ceilings};
 pub use compute::{Compute, Product};
 pub use dtype::DType;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[doc(hidden)]
+pub use kernels::amx_unchecked;
 pub use kernels::{Kernels, best, by_name, supported};
 pub use kv::{Attend, BLOCK_TOKENS, KvBlock, KvFormat, KvView};
 pub use matrix::Matrix;

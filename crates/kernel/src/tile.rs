@@ -37,4 +37,12 @@ impl<'a> Tile<'a> {
         // SAFETY: inside the matrix by `new`'s assertions; exclusive by its contract and by `&mut self`.
         unsafe { std::slice::from_raw_parts_mut(self.first.add(row * self.stride), self.columns) }
     }
+
+    /// What is left below the first `rows` rows.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    pub(crate) fn below(self, rows: usize) -> Self {
+        assert!(rows <= self.rows, "{rows} rows of {}", self.rows);
+        // SAFETY: row `rows` of the matrix, or the end if nothing is left.
+        Self { first: unsafe { self.first.add(rows * self.stride) }, rows: self.rows - rows, ..self }
+    }
 }

@@ -1,5 +1,13 @@
 //! Attention of every kernel set against sums in f64, and the laws: no thread, batch or neighbour changes a bit.
-use longleaf_kernel::{Attend, BLOCK_TOKENS, Compute, KvBlock, KvFormat, KvView, supported};
+#![cfg_attr(
+    all(target_arch = "x86_64", target_os = "linux"),
+    expect(unsafe_code, reason = "says that AMX is emulated")
+)]
+#[path = "emulator/sets.rs"]
+mod sets;
+
+use longleaf_kernel::{Attend, BLOCK_TOKENS, Compute, KvBlock, KvFormat, KvView};
+use sets::sets;
 
 /// Numbers from -1 to 1, the same every time (a linear congruential generator, Knuth's constants).
 struct Noise(u64);
@@ -105,7 +113,7 @@ fn attend(compute: &Compute, shape: Shape, queries: &[f32], views: &[KvView<'_>]
 
 fn check(shape: Shape, queries: &[f32], views: &[KvView<'_>]) {
     let oracle = oracle(shape, queries, views);
-    for kernels in supported() {
+    for kernels in sets() {
         for threads in [1, 3] {
             let (out, mass) = attend(&Compute::with(kernels, threads), shape, queries, views);
             let name = kernels.name();
@@ -209,7 +217,7 @@ fn old_tokens_are_not_seen() {
             fresh[0].write(token, &key, &value);
         }
         let queries = noise.numbers(5 * 2 * 48, 1.0);
-        for kernels in supported() {
+        for kernels in sets() {
             let compute = Compute::with(kernels, 1);
             let results = [&used, &fresh].map(|blocks| {
                 let views = [KvView { block: &blocks[0], len: 37, offset: -35, window: i64::MAX }];
@@ -232,7 +240,7 @@ fn one_query_has_one_result() {
             let blocks = shape.blocks(&mut noise, 9);
             let (len, tokens) = (9 * BLOCK_TOKENS - 19, 31);
             let queries = noise.numbers(tokens * row, 4.0);
-            for kernels in supported() {
+            for kernels in sets() {
                 for window in [i64::MAX, 200] {
                     let (whole, mass) = attend(
                         &Compute::with(kernels, 1),

@@ -68,6 +68,7 @@ macro_rules! instance {
         }
     };
 }
+#[cfg(target_arch = "x86_64")]
 pub(crate) use instance;
 
 #[inline(always)]

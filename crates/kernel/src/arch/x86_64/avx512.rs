@@ -1,7 +1,7 @@
 //! 512-bit vectors: AVX-512 F, BW, DQ, VL and VNNI (Ice Lake, Zen 4 and later).
 mod attention;
 mod ceilings;
-mod matmul;
+pub(super) mod matmul;
 mod ops;
 
 use crate::Kernels;
@@ -14,10 +14,12 @@ use crate::matmul::Matmul;
 #[derive(Debug)]
 pub(crate) struct Avx512(());
 
+/// For [`super::amx`], which asks for everything this set needs.
+pub(super) static TOKEN: Avx512 = Avx512(());
+
 impl Avx512 {
     /// The token, if the CPU and the system allow it.
     pub(crate) fn detect() -> Option<&'static Self> {
-        static TOKEN: Avx512 = Avx512(());
         let found = super::avx2::Avx2::detect().is_some()
             && is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")

@@ -28,7 +28,7 @@ const STEP: usize = 4;
 
 /// The products of one task.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,f16c")]
-pub(super) fn matmul(mut task: Matmul<'_>) {
+pub(in crate::arch::x86_64) fn matmul(mut task: Matmul<'_>) {
     let (weights, activations) = (task.weights, task.activations);
     let exact = activations.precision() == Precision::Exact;
     let mut acc = [_mm512_setzero_ps(); TOKENS];
@@ -191,21 +191,12 @@ unsafe fn step<const DTYPE: usize, const EXACT: bool, const N: usize>(
         let quad = |token: usize, i: usize| unsafe {
             _mm512_set1_epi32(integers.add(token * record + 4 * i).cast::<i32>().read_unaligned())
         };
-        // SAFETY: the caller promises N groups. Two groups: the halves' sums; one: the whole one.
-        let minus_sum = |token: usize| unsafe {
-            _mm512_set1_epi32((*groups.add(token)).minus_sum[if format.groups == 2 { 1 + g } else { 0 }])
-        };
+        // SAFETY: the caller promises N groups.
+        let group = |token: usize| unsafe { &*groups.add(token) };
         let mut high = [_mm512_setzero_si512(); N];
         let mut low = [_mm512_setzero_si512(); N];
         for token in 0..N {
-            low[token] = match format.offset {
-                0 => _mm512_setzero_si512(),
-                4 => _mm512_slli_epi32::<2>(minus_sum(token)),
-                8 => _mm512_slli_epi32::<3>(minus_sum(token)),
-                16 => _mm512_slli_epi32::<4>(minus_sum(token)),
-                32 => _mm512_slli_epi32::<5>(minus_sum(token)),
-                _ => _mm512_slli_epi32::<7>(minus_sum(token)),
-            };
+            low[token] = offset::<DTYPE>(group(token), g);
         }
         for i in g * quads..(g + 1) * quads {
             for token in 0..N {
@@ -223,15 +214,7 @@ unsafe fn step<const DTYPE: usize, const EXACT: bool, const N: usize>(
             } else {
                 low[token]
             };
-            let (sum, part) = (_mm512_cvtepi32_ps(sum), &mut part[token]);
-            *part = if g == 0 {
-                _mm512_mul_ps(sum, scales.d[g])
-            } else {
-                _mm512_fmadd_ps(sum, scales.d[g], *part)
-            };
-            if format.minimum {
-                *part = _mm512_fmadd_ps(_mm512_cvtepi32_ps(minus_sum(token)), scales.minus_m[g], *part);
-            }
+            part[token] = scaled::<DTYPE>(sum, scales, group(token), g, part[token]);
         }
     }
     for token in 0..N {
@@ -241,14 +224,59 @@ unsafe fn step<const DTYPE: usize, const EXACT: bool, const N: usize>(
     }
 }
 
+/// `−Σ a` over group `g` of a chunk.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn minus_sum<const DTYPE: usize>(group: &Group, g: usize) -> __m512i {
+    let format = const { Format::of(DType::ALL[DTYPE]).expect("a quantised type") };
+    // Two groups: the halves' sums; one: the whole one.
+    _mm512_set1_epi32(group.minus_sum[if format.groups == 2 { 1 + g } else { 0 }])
+}
+
+/// `−offset · Σ a` over group `g` of a chunk: by how much the sum of unsigned integers is too large.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(in crate::arch::x86_64) fn offset<const DTYPE: usize>(group: &Group, g: usize) -> __m512i {
+    let format = const { Format::of(DType::ALL[DTYPE]).expect("a quantised type") };
+    let minus_sum = minus_sum::<DTYPE>(group, g);
+    match format.offset {
+        0 => _mm512_setzero_si512(),
+        4 => _mm512_slli_epi32::<2>(minus_sum),
+        8 => _mm512_slli_epi32::<3>(minus_sum),
+        16 => _mm512_slli_epi32::<4>(minus_sum),
+        32 => _mm512_slli_epi32::<5>(minus_sum),
+        _ => _mm512_slli_epi32::<7>(minus_sum),
+    }
+}
+
+/// What the groups up to `g` contribute, from the integer sum of group `g` and the `part` of the groups before.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+pub(in crate::arch::x86_64) fn scaled<const DTYPE: usize>(
+    sum: __m512i,
+    scales: &Scales,
+    group: &Group,
+    g: usize,
+    part: __m512,
+) -> __m512 {
+    let format = const { Format::of(DType::ALL[DTYPE]).expect("a quantised type") };
+    let sum = _mm512_cvtepi32_ps(sum);
+    let part = if g == 0 { _mm512_mul_ps(sum, scales.d[g]) } else { _mm512_fmadd_ps(sum, scales.d[g], part) };
+    if format.minimum {
+        _mm512_fmadd_ps(_mm512_cvtepi32_ps(minus_sum::<DTYPE>(group, g)), scales.minus_m[g], part)
+    } else {
+        part
+    }
+}
+
 /// The scales of a block in f32.
-struct Head {
+pub(in crate::arch::x86_64) struct Head {
     d: __m512,
     m: __m512,
 }
 
 /// The scales of a chunk's groups: `value = d · (u − offset) − minus_m`.
-struct Scales {
+pub(in crate::arch::x86_64) struct Scales {
     d: [__m512; 2],
     minus_m: [__m512; 2],
 }
@@ -256,7 +284,7 @@ struct Scales {
 impl Head {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,f16c")]
-    fn read<const DTYPE: usize>(block: &[u8]) -> Self {
+    pub(in crate::arch::x86_64) fn read<const DTYPE: usize>(block: &[u8]) -> Self {
         let format = const { Format::of(DType::ALL[DTYPE]).expect("a quantised type") };
         assert!(block.len() == format.panel_block(), "a block");
         // SAFETY: a block begins with 16 half-precision numbers, and with 32 if it has minima.
@@ -268,7 +296,7 @@ impl Head {
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    fn chunk<const DTYPE: usize>(&self, block: &[u8], chunk: usize) -> Scales {
+    pub(in crate::arch::x86_64) fn chunk<const DTYPE: usize>(&self, block: &[u8], chunk: usize) -> Scales {
         let format = const { Format::of(DType::ALL[DTYPE]).expect("a quantised type") };
         if !format.two_level() {
             let minus_m = if format.minimum { _mm512_sub_ps(_mm512_setzero_ps(), self.m) } else { self.m };
@@ -292,7 +320,7 @@ impl Head {
 /// The integers of a chunk, as bytes.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn quads<const DTYPE: usize>(bytes: &[u8]) -> [__m512i; 8] {
+pub(in crate::arch::x86_64) fn quads<const DTYPE: usize>(bytes: &[u8]) -> [__m512i; 8] {
     let format = const { Format::of(DType::ALL[DTYPE]).expect("a quantised type") };
     assert!(bytes.len() == format.bits * 64, "a chunk");
     // SAFETY: a chunk has `bits` lines of 64 bytes.

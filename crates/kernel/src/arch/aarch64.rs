@@ -1,0 +1,2 @@
+//! 64-bit Arm.
+pub(crate) mod neon;
