@@ -99,8 +99,9 @@ pub enum RopeScaling {
 }
 
 /// Nothing trained comes near these; they keep products of two such numbers far from overflow.
-const MAX_LAYERS: usize = 1 << 12;
+pub(crate) const MAX_LAYERS: usize = 1 << 12;
 const MAX_SIZE: usize = 1 << 24;
+const MAX_WINDOW: usize = 1 << 40;
 
 impl Config {
     /// Numbers in all query heads of a token.
@@ -150,8 +151,9 @@ impl Config {
                 "even and at most the head dimension",
             );
         }
-        if self.window == 0 || self.sliding.contains(&Some(0)) {
-            return refuse("context window", "0".to_owned(), "at least 1");
+        let windows = self.sliding.iter().flatten().chain([&self.window]);
+        if let Some(window) = windows.into_iter().find(|window| !(1..=MAX_WINDOW).contains(window)) {
+            return refuse("context window", window.to_string(), "between 1 and 2^40");
         }
         if !(self.rms_eps.is_finite() && self.rms_eps >= 0.0) {
             return refuse("norm epsilon", self.rms_eps.to_string(), "a small positive number");

@@ -2,7 +2,7 @@
 //!
 //! One table says by which names a family goes and what its layer has; everything else is numbers from the file.
 //! To add a family whose layer differs only in these columns, add a row; new arithmetic needs an arm in `layer.rs`.
-use crate::config::{Config, Rope, RopeScaling};
+use crate::config::{Config, MAX_LAYERS, Rope, RopeScaling};
 use crate::error::Error;
 use crate::gguf::{Gguf, Value};
 use crate::weights::{RowOrder, Tensor, Weights};
@@ -209,7 +209,7 @@ pub(crate) fn from_gguf(gguf: &Gguf) -> Result<Config, Error> {
         output_bias: has(Tensor::OutputBias(0))?,
         qk_norm: family.qk_norm,
         tied_head: !has(Tensor::Head)?,
-        sliding: vec![sliding; layers.min(1 << 13)].into(),
+        sliding: vec![sliding; layers.min(MAX_LAYERS + 1)].into(),
     }
     .check(path)
 }
@@ -369,7 +369,7 @@ pub(crate) fn from_hugging_face(path: &Path, json: &serde_json::Value) -> Result
         output_bias: configured,
         qk_norm: family.qk_norm,
         tied_head: config.boolean("tie_word_embeddings")?.unwrap_or(false),
-        sliding: json_sliding(&config, family.sliding, layers.min(1 << 13))?,
+        sliding: json_sliding(&config, family.sliding, layers.min(MAX_LAYERS + 1))?,
     }
     .check(path)
 }
