@@ -33,6 +33,33 @@ pub(crate) const STRIP: usize = 12;
 /// to stay in the second cache.
 const TILE_ROWS: usize = 48;
 
+/// The words that the next block has where this product reads: to be fetched from far memory while it runs.
+///
+/// A block lies in pieces of a few pages, too short for the prefetchers of the machine. The strips of a tile read
+/// the same block, so they share the fetching: this one takes pair `strip` of lines or groups of every `strips`.
+#[derive(Debug, Clone, Copy)]
+pub struct Ahead<'a> {
+    /// As long as what is read, or empty.
+    pub words: &'a [u32],
+    /// The turn of this product.
+    pub strip: usize,
+    /// How many take turns.
+    pub strips: usize,
+}
+
+impl<'a> Ahead<'a> {
+    fn new(next: &'a [u32], read: Range<usize>, strip: usize, strips: usize) -> Self {
+        Self { words: next.get(read).unwrap_or_default(), strip, strips }
+    }
+
+    /// Where to fetch while pair `pair` is read from `here`: if it is not our turn, what is near anyway.
+    #[inline]
+    pub(crate) fn pair(&self, pair: usize, offset: usize, here: *const u32) -> *const u32 {
+        let ours = pair % self.strips == self.strip && !self.words.is_empty();
+        if ours { self.words[offset..].as_ptr() } else { here }
+    }
+}
+
 /// One product of up to [`STRIP`] rows of queries with groups of sixteen keys.
 #[derive(Debug)]
 pub struct Scores<'a> {
@@ -44,6 +71,8 @@ pub struct Scores<'a> {
     pub queries: &'a [u32],
     /// `[groups][steps][16]` words.
     pub keys: &'a [u32],
+    /// What to bring nearer meanwhile.
+    pub ahead: Ahead<'a>,
     /// `[STRIP][BLOCK_TOKENS]`; the first `16 · groups` of each row in use are overwritten.
     pub out: &'a mut [f32],
 }
@@ -83,6 +112,8 @@ pub struct Mix<'a> {
     pub values: &'a [u32],
     /// Lines of a step, at most 4.
     pub lines: usize,
+    /// What to bring nearer meanwhile.
+    pub ahead: Ahead<'a>,
     /// What is there already is multiplied with this first.
     pub rescale: &'a [f32; STRIP],
     /// Rows of `width` numbers, of which the first `16 · lines` are updated.
@@ -192,7 +223,7 @@ pub(crate) fn attend(
     if segments == 1 || tiles * shape.kv_heads >= 4 * pool.threads() {
         // The last tiles see the most: they come first.
         pool.run(tiles * shape.kv_heads, &|task| {
-            call.whole(shape.tile(tiles - 1 - task / shape.kv_heads), task % shape.kv_heads);
+            call.whole(segments, shape.tile(tiles - 1 - task / shape.kv_heads), task % shape.kv_heads);
         });
     } else {
         PARTS.with_borrow_mut(|parts| call.in_parts(pool, tiles, segments, parts));
@@ -213,12 +244,12 @@ struct Call<'a> {
 
 impl Call<'_> {
     /// One tile over all views.
-    fn whole(&self, tokens: Range<usize>, head: usize) {
+    fn whole(&self, segments: usize, tokens: Range<usize>, head: usize) {
         TILE.with_borrow_mut(|tile| {
-            tile.load(self.kernels, self.attend, &self.shape, (tokens.clone(), head));
+            tile.load(self, tokens.clone(), head);
             tile.total.reset(tile.rows, tile.width);
-            for views in self.attend.views.chunks(SEGMENT) {
-                if tile.attend(self.kernels, &self.shape, views, tokens.clone(), head) {
+            for segment in 0..segments {
+                if tile.attend(self, segment..segments, tokens.clone(), head) {
                     for row in 0..tile.rows {
                         tile.total.fold(self.kernels, row, tile.segment.row(row));
                     }
@@ -238,22 +269,29 @@ impl Call<'_> {
         if parts.len() < needed {
             parts.resize(needed, 0.0);
         }
-        pool.chunks_mut(&mut parts[..needed], part, &|index, part| {
-            let (tile, head) = (index / segments / kv_heads, index / segments % kv_heads);
-            let views =
-                self.attend.views.chunks(SEGMENT).nth(index % segments).expect("a segment of the views");
-            let tokens = self.shape.tile(tile);
+        // A task is a run of segments, long so that blocks can be fetched ahead, short so that nobody waits long.
+        let run = (tiles * kv_heads * segments / (6 * pool.threads())).clamp(1, segments);
+        let runs = segments.div_ceil(run);
+        let pieces = Pieces::new(&mut parts[..needed]);
+        pool.run(tiles * kv_heads * runs, &|task| {
+            let (unit, first) = (task / runs, task % runs * run);
+            let (tokens, head) = (self.shape.tile(unit / kv_heads), unit % kv_heads);
+            let last = segments.min(first + run);
             TILE.with_borrow_mut(|tile| {
-                tile.load(self.kernels, self.attend, &self.shape, (tokens.clone(), head));
-                let (maxima, rest) = part.split_at_mut(rows);
-                let (sums, outs) = rest.split_at_mut(rows);
-                if tile.attend(self.kernels, &self.shape, views, tokens, head) {
-                    maxima[..tile.rows].copy_from_slice(&tile.segment.max[..tile.rows]);
-                    sums[..tile.rows].copy_from_slice(&tile.segment.sum[..tile.rows]);
-                    let out = &tile.segment.out.numbers()[..tile.rows * width];
-                    outs[..out.len()].copy_from_slice(out);
-                } else {
-                    sums.fill(0.0);
+                tile.load(self, tokens.clone(), head);
+                for segment in first..last {
+                    // SAFETY: a unit's segment belongs to one task.
+                    let part = unsafe { pieces.get((unit * segments + segment) * part, part) };
+                    let (maxima, rest) = part.split_at_mut(rows);
+                    let (sums, outs) = rest.split_at_mut(rows);
+                    if tile.attend(self, segment..last, tokens.clone(), head) {
+                        maxima[..tile.rows].copy_from_slice(&tile.segment.max[..tile.rows]);
+                        sums[..tile.rows].copy_from_slice(&tile.segment.sum[..tile.rows]);
+                        let out = &tile.segment.out.numbers()[..tile.rows * width];
+                        outs[..out.len()].copy_from_slice(out);
+                    } else {
+                        sums.fill(0.0);
+                    }
                 }
             });
         });
@@ -325,14 +363,9 @@ impl Sums {
 
 impl Tile {
     /// Take in the queries of `tokens` for the query heads of KV head `head`, scaled.
-    fn load(
-        &mut self,
-        kernels: &dyn Kernels,
-        attend: &Attend<'_>,
-        shape: &Shape,
-        (tokens, head): (Range<usize>, usize),
-    ) {
-        let Shape { format, dim, width, group, heads, .. } = *shape;
+    fn load(&mut self, call: &Call<'_>, tokens: Range<usize>, head: usize) {
+        let Shape { format, dim, width, group, heads, .. } = call.shape;
+        let (kernels, attend) = (call.kernels, call.attend);
         let steps = width / format.per_word();
         (self.rows, self.width) = (tokens.len() * group, width);
         self.queries.reserve(self.rows.div_ceil(STRIP) * steps * STRIP);
@@ -362,36 +395,42 @@ impl Tile {
         }
     }
 
-    /// The sums of one segment; false if no row sees any of it.
-    fn attend(
-        &mut self,
-        kernels: &dyn Kernels,
-        shape: &Shape,
-        views: &[KvView<'_>],
-        tokens: Range<usize>,
-        head: usize,
-    ) -> bool {
+    /// The sums of the first of `segments`, the others being next; false if no row sees any of it.
+    fn attend(&mut self, call: &Call<'_>, segments: Range<usize>, tokens: Range<usize>, head: usize) -> bool {
+        let views = call.attend.views;
+        let end = views.len().min(segments.end * SEGMENT);
         let mut any = false;
-        for view in views {
+        for index in segments.start * SEGMENT..end.min((segments.start + 1) * SEGMENT) {
+            let seen = |view: &KvView<'_>, token| {
+                let (start, end) = view.seen(token);
+                start < end
+            };
             self.seen.clear();
-            self.seen
-                .extend(tokens.clone().flat_map(|token| std::iter::repeat_n(view.seen(token), shape.group)));
+            self.seen.extend(
+                tokens
+                    .clone()
+                    .flat_map(|token| std::iter::repeat_n(views[index].seen(token), call.shape.group)),
+            );
             if self.seen.iter().any(|(start, end)| start < end) {
                 if !any {
                     self.segment.reset(self.rows.next_multiple_of(STRIP), self.width);
                     any = true;
                 }
-                self.block(kernels, view.block, head);
+                let next = views[..end].get(index + 1).filter(|next| seen(next, tokens.end - 1));
+                self.block(call.kernels, views[index].block, next.map(|next| next.block), head);
             }
         }
         any
     }
 
     /// Take in one block.
-    fn block(&mut self, kernels: &dyn Kernels, block: &KvBlock, head: usize) {
+    fn block(&mut self, kernels: &dyn Kernels, block: &KvBlock, next: Option<&KvBlock>, head: usize) {
         let (format, width, per_word) = (block.format(), self.width, block.format().per_word());
         let steps = width / per_word;
         let (keys, values) = (block.keys(head), block.values(head));
+        let (next_keys, next_values) =
+            next.map_or((&[][..], &[][..]), |next| (next.keys(head), next.values(head)));
+        let strips = self.rows.div_ceil(STRIP);
         let (scores, weights) = (self.scores.numbers_mut(), self.weights.words_mut());
         for (strip, first) in (0..self.rows).step_by(STRIP).enumerate() {
             let end = self.rows.min(first + STRIP);
@@ -402,6 +441,12 @@ impl Tile {
                 rows,
                 queries: &self.queries.words()[strip * steps * STRIP..][..steps * STRIP],
                 keys: &keys[groups.start * steps * LINE..groups.end * steps * LINE],
+                ahead: Ahead::new(
+                    next_keys,
+                    groups.start * steps * LINE..groups.end * steps * LINE,
+                    strip,
+                    strips,
+                ),
                 out: &mut scores[groups.start * LINE..],
             });
             let mut rescale = [0.0; STRIP];
@@ -418,13 +463,15 @@ impl Tile {
             let tokens = groups.start * LINE / per_word..groups.end * LINE / per_word;
             for chunk in (0..width).step_by(CHUNK) {
                 let row = CHUNK.min(width - chunk);
-                let values = &values[chunk * BLOCK_TOKENS / per_word..][..row * BLOCK_TOKENS / per_word];
+                let first_word = chunk * BLOCK_TOKENS / per_word;
+                let words = first_word + tokens.start * row..first_word + tokens.end * row;
                 kernels.mix(&mut Mix {
                     format,
                     rows,
                     weights: &weights[tokens.start..],
-                    values: &values[tokens.start * row..tokens.end * row],
+                    values: &values[words.clone()],
                     lines: row / LINE,
+                    ahead: Ahead::new(next_values, words, strip, strips),
                     rescale: &rescale,
                     out: &mut self.segment.out.numbers_mut()[first * width + chunk..],
                     width,

@@ -82,11 +82,14 @@ pub(super) fn mix(_: &Avx512, m: &mut Mix<'_>) {
 unsafe fn product<const BF16: bool, const R: usize, const N: usize, const ROW: usize, const STEP: usize>(
     mut sums: [[__m512; N]; R],
     mut left: *const u32,
-    mut right: *const u32,
+    (mut right, mut ahead): (*const u32, *const u32),
     (stride, apart): (usize, usize),
     steps: usize,
 ) -> [[__m512; N]; R] {
     for _ in 0..steps {
+        for n in 0..N {
+            _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(n * apart).cast());
+        }
         let mut lines = [_mm512_setzero_si512(); N];
         for n in 0..N {
             // SAFETY: the caller's promise.
@@ -107,6 +110,7 @@ unsafe fn product<const BF16: bool, const R: usize, const N: usize, const ROW: u
         }
         left = left.wrapping_add(STEP);
         right = right.wrapping_add(stride);
+        ahead = ahead.wrapping_add(stride);
     }
     sums
 }
@@ -126,21 +130,26 @@ unsafe fn bits(line: __m512i) -> __m512bh {
 /// As checked by [`scores`].
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn scores_512(s: &mut Scores<'_>, steps: usize, groups: usize) {
-    let (queries, keys, out) = (s.queries.as_ptr(), s.keys.as_ptr(), s.out.as_mut_ptr());
+    let (queries, out) = (s.queries.as_ptr(), s.out.as_mut_ptr());
+    let (keys, ahead) = (s.keys, s.ahead);
+    let at = |group: usize| {
+        let keys = keys[group * steps * LINE..].as_ptr();
+        (keys, ahead.pair(group / 2, group * steps * LINE, keys))
+    };
     instance!(s.format, s.rows, [1 2 3 4 6 8 12], {
         let mut group = 0;
         // SAFETY: groups stay below `groups`, and the caller vouches for a whole strip of rows.
         unsafe {
             while R <= 6 && group + 4 <= groups {
-                score::<BF16, R, 4>(queries, keys.add(group * steps * LINE), out.add(group * LINE), steps);
+                score::<BF16, R, 4>(queries, at(group), out.add(group * LINE), steps);
                 group += 4;
             }
             while group + 2 <= groups {
-                score::<BF16, R, 2>(queries, keys.add(group * steps * LINE), out.add(group * LINE), steps);
+                score::<BF16, R, 2>(queries, at(group), out.add(group * LINE), steps);
                 group += 2;
             }
             if group < groups {
-                score::<BF16, R, 1>(queries, keys.add(group * steps * LINE), out.add(group * LINE), steps);
+                score::<BF16, R, 1>(queries, at(group), out.add(group * LINE), steps);
             }
         }
     });
@@ -154,7 +163,7 @@ unsafe fn scores_512(s: &mut Scores<'_>, steps: usize, groups: usize) {
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn score<const BF16: bool, const R: usize, const N: usize>(
     queries: *const u32,
-    keys: *const u32,
+    keys: (*const u32, *const u32),
     out: *mut f32,
     steps: usize,
 ) {
@@ -174,22 +183,27 @@ unsafe fn score<const BF16: bool, const R: usize, const N: usize>(
 /// As checked by [`mix`].
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn mix_512(m: &mut Mix<'_>, steps: usize) {
-    let (weights, values, out) = (m.weights.as_ptr(), m.values.as_ptr(), m.out.as_mut_ptr());
+    let (weights, out) = (m.weights.as_ptr(), m.out.as_mut_ptr());
+    let (values, ahead) = (m.values, m.ahead);
+    let at = |line: usize| {
+        let values = values[line * LINE..].as_ptr();
+        (values, ahead.pair(line / 2, line * LINE, values))
+    };
     let shape = (m.lines * LINE, m.width, steps);
     instance!(m.format, m.rows, [1 2 3 4 6 8 12], {
         let mut line = 0;
         // SAFETY: lines stay below `lines`, and the caller vouches for a whole strip of rows.
         unsafe {
             while R <= 6 && line + 4 <= m.lines {
-                update::<BF16, R, 4>(weights, values.add(line * LINE), m.rescale, out.add(line * LINE), shape);
+                update::<BF16, R, 4>(weights, at(line), m.rescale, out.add(line * LINE), shape);
                 line += 4;
             }
             while line + 2 <= m.lines {
-                update::<BF16, R, 2>(weights, values.add(line * LINE), m.rescale, out.add(line * LINE), shape);
+                update::<BF16, R, 2>(weights, at(line), m.rescale, out.add(line * LINE), shape);
                 line += 2;
             }
             if line < m.lines {
-                update::<BF16, R, 1>(weights, values.add(line * LINE), m.rescale, out.add(line * LINE), shape);
+                update::<BF16, R, 1>(weights, at(line), m.rescale, out.add(line * LINE), shape);
             }
         }
     });
@@ -203,7 +217,7 @@ unsafe fn mix_512(m: &mut Mix<'_>, steps: usize) {
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn update<const BF16: bool, const R: usize, const N: usize>(
     weights: *const u32,
-    values: *const u32,
+    values: (*const u32, *const u32),
     rescale: &[f32; STRIP],
     out: *mut f32,
     (stride, width, steps): (usize, usize, usize),
