@@ -90,6 +90,8 @@ pub(crate) enum Record {
     Attach { document: DocumentId, section: SectionId },
     /// A section has further rows.
     Rows { section: SectionId, extents: Vec<(StreamId, Extent)> },
+    /// A section's rows in a stream are gone.
+    Cleared { section: SectionId, stream: StreamId },
     /// A section is read to its end.
     Whole { section: SectionId },
     /// A document is read to its end; another one of its name is gone.
@@ -150,6 +152,11 @@ impl Record {
                 body.varint(*next);
                 8
             }
+            Self::Cleared { section, stream } => {
+                body.varint(section.0);
+                body.varint(u64::from(stream.0));
+                9
+            }
         };
         out.u8(kind);
         out.bytes(&body.0);
@@ -188,6 +195,10 @@ impl Record {
             }
             7 => Self::Removed { document: DocumentId(body.varint()?) },
             8 => Self::Numbers { next: body.varint()? },
+            9 => Self::Cleared {
+                section: SectionId(body.varint()?),
+                stream: StreamId(u16::try_from(body.varint()?).ok()?),
+            },
             _ => return None,
         };
         body.is_empty().then_some(record)
@@ -244,6 +255,9 @@ impl Catalogue {
                 for (stream, extent) in extents {
                     push_extent(section.extents.entry(stream).or_default(), extent);
                 }
+            }
+            Record::Cleared { section, stream } => {
+                self.sections.get_mut(&section)?.extents.remove(&stream);
             }
             Record::Whole { section } => self.sections.get_mut(&section)?.whole = true,
             Record::Finished { document, sections } => {
@@ -333,6 +347,8 @@ mod tests {
             Record::Rows { section: SectionId(2), extents: vec![(StreamId::TEXT, extent(0, 10))] },
             Record::Rows { section: SectionId(2), extents: vec![(StreamId::TEXT, extent(10, 5))] },
             Record::Whole { section: SectionId(2) },
+            Record::Rows { section: SectionId(2), extents: vec![(StreamId::LEXICAL, extent(0, 10))] },
+            Record::Cleared { section: SectionId(2), stream: StreamId::LEXICAL },
             Record::Finished { document: DocumentId(1), sections: vec![SectionId(2), SectionId(2)] },
             Record::Document { id: DocumentId(4), name: "part".into(), hash: hash(4) },
             Record::Section { id: SectionId(5), hash: hash(5) },

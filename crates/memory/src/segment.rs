@@ -195,6 +195,8 @@ pub(crate) struct Segment {
     /// Bytes that `written` counts and the file does not have yet.
     pending: Vec<u8>,
     output: Option<Box<dyn Output>>,
+    /// The file has something that is not synced.
+    changed: bool,
     input: Box<dyn Input>,
     /// Checksum pages read so far, by group.
     sums: RwLock<BTreeMap<u64, Arc<[u32; SUMS]>>>,
@@ -215,6 +217,7 @@ impl Segment {
             written: Mark::default(),
             pending: Vec::new(),
             output: Some(output),
+            changed: true,
             input,
             sums: RwLock::default(),
         })
@@ -249,6 +252,7 @@ impl Segment {
             written: mark,
             pending: Vec::new(),
             output: None,
+            changed: false,
             input,
             sums: RwLock::default(),
         })
@@ -297,6 +301,7 @@ impl Segment {
             }
         };
         output.append(&self.pending).map_err(|e| Error::writing(&self.path, e))?;
+        self.changed = true;
         self.pending.clear();
         Ok(())
     }
@@ -306,12 +311,13 @@ impl Segment {
         self.written.len != self.committed.len
     }
 
-    /// Make everything written survive a power cut.
-    pub(crate) fn sync(&mut self, storage: &dyn Storage) -> Result<(), Error> {
+    /// Hand everything to the file, and the file over if it has to be synced before a commit.
+    pub(crate) fn flushed(&mut self, storage: &dyn Storage) -> Result<Option<&mut dyn Output>, Error> {
         self.flush(storage)?;
+        let changed = std::mem::take(&mut self.changed);
         match &mut self.output {
-            Some(output) => output.sync().map_err(|e| Error::writing(&self.path, e)),
-            None => Ok(()),
+            Some(output) if changed => Ok(Some(&mut **output)),
+            _ => Ok(None),
         }
     }
 
@@ -424,13 +430,15 @@ mod tests {
         for (index, piece) in bytes.chunks(piece).enumerate() {
             segment.append(ram, piece).unwrap();
             if index % 3 == 2 {
-                segment.sync(ram).unwrap();
+                segment.flushed(ram).unwrap().unwrap().sync().unwrap();
                 segment.commit();
                 let mark = segment.committed().clone();
                 segment = Segment::open(ram, &header(), mark).unwrap();
             }
         }
-        segment.sync(ram).unwrap();
+        if let Some(output) = segment.flushed(ram).unwrap() {
+            output.sync().unwrap();
+        }
         segment.commit();
         segment
     }

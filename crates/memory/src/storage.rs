@@ -31,6 +31,10 @@ pub trait Storage: Debug + Send + Sync {
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Drop a file.
     fn remove(&self, name: &str) -> io::Result<()>;
+    /// [`Output::sync`] several files.
+    fn sync_all(&self, files: &mut [&mut dyn Output]) -> io::Result<()> {
+        files.iter_mut().try_for_each(|file| file.sync())
+    }
     /// Make creations, renames and removals so far survive a power cut.
     fn sync_names(&self) -> io::Result<()>;
 }

@@ -92,6 +92,23 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Drop a section's rows in a stream, to write them anew with [`Store::deepen`]: a lexical index that is made in
+    /// another way, for example. Both count from the next [`Store::commit`] on.
+    ///
+    /// # Panics
+    /// If the store has no such section.
+    pub fn clear(&mut self, section: SectionId, stream: StreamId) -> Result<(), Error> {
+        assert!(self.section(section).is_some(), "section {section:?} is not in the store");
+        self.writable()?;
+        if let Some(rows) = self.rows.get_mut(&section) {
+            rows.remove(&stream);
+        }
+        self.record(Record::Cleared { section, stream });
+        Ok(())
+    }
+}
+
 impl Appender<'_> {
     /// The document's number.
     pub fn document(&self) -> DocumentId {
