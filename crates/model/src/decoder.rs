@@ -172,21 +172,31 @@ impl Decoder {
         scratch: &mut Scratch,
     ) -> Result<(), A::Error> {
         assert_eq!(hidden.len(), positions.len() * self.config.hidden_size, "a row for every position");
-        let on = self.arithmetic();
-        for index in layers {
-            let layer = &self.layers[index];
-            layer.project_qkv(on, hidden, scratch);
-            resize(&mut scratch.mixed, scratch.queries.len());
-            let qkv = Qkv {
-                queries: &scratch.queries,
-                keys: &scratch.keys,
-                values: &scratch.values,
-                key_bias: layer.separate_key_bias(),
-            };
-            attention.attend(index, positions.clone(), qkv, &mut scratch.mixed)?;
-            layer.finish(on, hidden, scratch);
+        for layer in layers {
+            self.attend(layer, positions.clone(), hidden, attention, scratch)?;
+            self.layers[layer].finish(self.arithmetic(), hidden, scratch);
         }
         Ok(())
+    }
+
+    /// The first half of a layer, its result in `scratch.mixed`.
+    fn attend<A: Attention + ?Sized>(
+        &self,
+        layer: usize,
+        positions: Range<usize>,
+        hidden: &[f32],
+        attention: &mut A,
+        scratch: &mut Scratch,
+    ) -> Result<(), A::Error> {
+        self.layers[layer].project_qkv(self.arithmetic(), hidden, scratch);
+        resize(&mut scratch.mixed, scratch.queries.len());
+        let qkv = Qkv {
+            queries: &scratch.queries,
+            keys: &scratch.keys,
+            values: &scratch.values,
+            key_bias: self.layers[layer].separate_key_bias(),
+        };
+        attention.attend(layer, positions, qkv, &mut scratch.mixed)
     }
 
     /// Norm, queries, keys and values of one layer, and no more: what attention in that layer would be given for
@@ -234,9 +244,15 @@ impl Decoder {
         scratch: &'s mut Scratch,
     ) -> Result<&'s mut [f32], A::Error> {
         assert!(!tokens.is_empty(), "a forward pass needs a token");
-        self.read(tokens, first, attention, scratch)?;
+        let mut start = first;
+        for chunk in tokens.chunks(PREFILL_TOKENS) {
+            let end = start + chunk.len();
+            let rows = if end == first + tokens.len() { Rows::Last } else { Rows::None };
+            self.run(chunk, start, rows, attention, scratch)?;
+            start = end;
+        }
         let hidden = std::mem::take(&mut scratch.hidden);
-        self.logits(&hidden[hidden.len() - self.config.hidden_size..], scratch);
+        self.logits(&hidden, scratch);
         scratch.hidden = hidden;
         Ok(&mut scratch.logits)
     }
@@ -252,7 +268,10 @@ impl Decoder {
         attention: &mut A,
         scratch: &mut Scratch,
     ) -> Result<(), A::Error> {
-        self.chunks(tokens, first, attention, scratch, &mut |_, hidden, scratch| scratch.hidden = hidden)
+        for (index, chunk) in tokens.chunks(PREFILL_TOKENS).enumerate() {
+            self.run(chunk, first + index * PREFILL_TOKENS, Rows::None, attention, scratch)?;
+        }
+        Ok(())
     }
 
     /// Take in `tokens` and call `each(position, logits)` after every one of them, in order, `logits` being
@@ -268,7 +287,10 @@ impl Decoder {
         scratch: &mut Scratch,
         each: &mut dyn FnMut(usize, &[f32]),
     ) -> Result<(), A::Error> {
-        self.chunks(tokens, first, attention, scratch, &mut |mut position, hidden, scratch| {
+        let mut position = first;
+        for chunk in tokens.chunks(PREFILL_TOKENS) {
+            self.run(chunk, position, Rows::All, attention, scratch)?;
+            let hidden = std::mem::take(&mut scratch.hidden);
             for rows in hidden.chunks(LOGIT_ROWS * self.config.hidden_size) {
                 for logits in self.logits(rows, scratch).chunks_exact(self.config.vocab_size) {
                     each(position, logits);
@@ -276,32 +298,50 @@ impl Decoder {
                 }
             }
             scratch.hidden = hidden;
-        })
-    }
-
-    /// Cut `tokens`, run all layers over each piece, and hand `done` its first position, its residual stream and
-    /// the scratch to which that buffer is to be given back.
-    fn chunks<A: Attention + ?Sized>(
-        &self,
-        tokens: &[u32],
-        first: usize,
-        attention: &mut A,
-        scratch: &mut Scratch,
-        done: &mut dyn FnMut(usize, Vec<f32>, &mut Scratch),
-    ) -> Result<(), A::Error> {
-        let mut start = first;
-        for chunk in tokens.chunks(PREFILL_TOKENS) {
-            let mut hidden = std::mem::take(&mut scratch.hidden);
-            self.embed(chunk, &mut hidden);
-            let end = start + chunk.len();
-            let run = self.run_layers(0..self.config.layers, start..end, &mut hidden, attention, scratch);
-            if let Err(error) = run {
-                scratch.hidden = hidden;
-                return Err(error);
-            }
-            done(start, hidden, scratch);
-            start = end;
         }
         Ok(())
     }
+
+    /// Run all layers over one piece of at most [`PREFILL_TOKENS`], and leave the residual streams of `rows` in
+    /// `scratch.hidden`. What the last layer does after attention is done for these rows only.
+    fn run<A: Attention + ?Sized>(
+        &self,
+        tokens: &[u32],
+        first: usize,
+        rows: Rows,
+        attention: &mut A,
+        scratch: &mut Scratch,
+    ) -> Result<(), A::Error> {
+        let (last, positions) = (self.config.layers - 1, first..first + tokens.len());
+        let mut hidden = std::mem::take(&mut scratch.hidden);
+        self.embed(tokens, &mut hidden);
+        let mut result = self.run_layers(0..last, positions.clone(), &mut hidden, attention, scratch);
+        if result.is_ok() {
+            result = self.attend(last, positions, &hidden, attention, scratch);
+        }
+        if result.is_ok() && rows != Rows::None {
+            if rows == Rows::Last {
+                keep_last(&mut hidden, self.config.hidden_size);
+                keep_last(&mut scratch.mixed, self.config.query_size());
+            }
+            self.layers[last].finish(self.arithmetic(), &mut hidden, scratch);
+        }
+        scratch.hidden = hidden;
+        result
+    }
+}
+
+/// Which residual streams are wanted after a pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rows {
+    None,
+    Last,
+    All,
+}
+
+/// The last row of `width` numbers alone.
+fn keep_last(rows: &mut Vec<f32>, width: usize) {
+    let start = rows.len() - width;
+    rows.copy_within(start.., 0);
+    rows.truncate(width);
 }

@@ -1,6 +1,7 @@
 //! Everything so far, or everything within a window: the oracle, and the right choice for short contexts.
 use super::{Attention, Qkv};
 use crate::config::Config;
+use crate::layer::resize;
 use crate::rope::Rotation;
 use longleaf_kernel::{Attend, BLOCK_TOKENS, Compute, KvBlock, KvFormat, KvView, SEGMENT};
 use std::collections::VecDeque;
@@ -186,21 +187,44 @@ impl Layer {
         }
     }
 
-    /// Where token `at` lies: the block, the place in it, and how many tokens follow in the same block.
-    fn place(&mut self, at: usize, new: impl FnOnce() -> KvBlock) -> (&mut KvBlock, usize, usize) {
-        if at < self.sinks {
-            let (block, token) = (at / BLOCK_TOKENS, at % BLOCK_TOKENS);
-            if block == self.sink_blocks.len() {
-                self.sink_blocks.push(new());
+    /// Blocks for `len` tokens.
+    fn grow(&mut self, len: usize, new: &mut dyn FnMut() -> KvBlock) {
+        while self.sink_blocks.len() * BLOCK_TOKENS < self.sinks.min(len) {
+            self.sink_blocks.push(new());
+        }
+        while self.sinks + (self.first + self.blocks.len()) * BLOCK_TOKENS < len {
+            self.blocks.push_back(new());
+        }
+    }
+
+    /// Store keys and values, `[tokens, row]` each, of the tokens at `positions`, block by block in parallel.
+    fn write(
+        &mut self,
+        compute: &Compute,
+        positions: Range<usize>,
+        row: usize,
+        (keys, values): (&[f32], &[f32]),
+    ) {
+        // The tokens of `positions` that lie in the block of tokens from `start` to `end`.
+        let write = |block: &mut KvBlock, start: usize, end: usize| {
+            let (from, to) = (start.max(positions.start), end.min(positions.end));
+            if from < to {
+                let numbers = (from - positions.start) * row..(to - positions.start) * row;
+                block.write(from - start, &keys[numbers.clone()], &values[numbers]);
             }
-            (&mut self.sink_blocks[block], token, (BLOCK_TOKENS - token).min(self.sinks - at))
-        } else {
-            let (block, token) =
-                ((at - self.sinks) / BLOCK_TOKENS - self.first, (at - self.sinks) % BLOCK_TOKENS);
-            if block == self.blocks.len() {
-                self.blocks.push_back(new());
-            }
-            (&mut self.blocks[block], token, BLOCK_TOKENS - token)
+        };
+        let sinks = self.sinks;
+        for (index, block) in self.sink_blocks.iter_mut().enumerate() {
+            write(block, index * BLOCK_TOKENS, sinks.min((index + 1) * BLOCK_TOKENS));
+        }
+        let touched = positions.start.saturating_sub(sinks) / BLOCK_TOKENS - self.first;
+        if touched < self.blocks.len() {
+            let start = sinks + (self.first + touched) * BLOCK_TOKENS;
+            let blocks = &mut self.blocks.make_contiguous()[touched..];
+            compute.pool().chunks_mut(blocks, 1, &|index, block| {
+                let start = start + index * BLOCK_TOKENS;
+                write(&mut block[0], start, start + BLOCK_TOKENS);
+            });
         }
     }
 
@@ -231,6 +255,33 @@ impl Layer {
     }
 }
 
+/// Rows of heads, with a bias added if there is one, rotated; `row` numbers for each token. Copying and rotating
+/// at once reads them from memory once.
+fn rotated(
+    compute: &Compute,
+    head_dim: usize,
+    (from, bias): (&[f32], Option<&[f32]>),
+    (cos, sin): (&[f32], &[f32]),
+    to: &mut Vec<f32>,
+    row: usize,
+) {
+    /// Tokens in a task.
+    const TOKENS: usize = 32;
+    resize(to, from.len());
+    let half = cos.len() * row / from.len().max(1);
+    compute.pool().chunks_mut(to, TOKENS * row, &|piece, to| {
+        let first = piece * TOKENS;
+        to.copy_from_slice(&from[first * row..][..to.len()]);
+        for (token, row) in (first..).zip(to.chunks_exact_mut(row)) {
+            if let Some(bias) = bias {
+                row.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
+            }
+            let angles = token * half..(token + 1) * half;
+            compute.kernels().rope(row, head_dim, &cos[angles.clone()], &sin[angles]);
+        }
+    });
+}
+
 /// An empty list of another lifetime in the same allocation (collecting in place keeps it).
 fn recycle<'a>(views: Vec<KvView<'_>>) -> Vec<KvView<'a>> {
     let mut views = views;
@@ -253,31 +304,18 @@ impl Attention for Dense {
         assert_eq!(positions.start, layer.len, "tokens come one after another");
         assert_eq!(qkv.keys.len(), positions.len() * row, "keys for every position");
 
-        self.queries.clear();
-        self.queries.extend_from_slice(qkv.queries);
-        self.keys.clear();
-        self.keys.extend_from_slice(qkv.keys);
-        if let Some(bias) = qkv.key_bias {
-            for key in self.keys.chunks_exact_mut(row) {
-                for (k, b) in key.iter_mut().zip(bias) {
-                    *k += b;
-                }
-            }
-        }
         let (cos, sin) = self.rotation.at(positions.start as i64..positions.end as i64);
-        self.compute.rope(&mut self.queries, heads, dim, cos, sin);
-        self.compute.rope(&mut self.keys, kv_heads, dim, cos, sin);
+        let rotate = |from: &[f32], bias: Option<&[f32]>, to: &mut Vec<f32>| {
+            rotated(&self.compute, dim, (from, bias), (cos, sin), to, from.len() / positions.len().max(1));
+        };
+        rotate(qkv.queries, None, &mut self.queries);
+        rotate(qkv.keys, qkv.key_bias, &mut self.keys);
 
-        let mut done = 0;
-        while done < positions.len() {
-            let spare = &mut self.spare;
-            let new = || spare.pop().unwrap_or_else(|| KvBlock::new(self.format, kv_heads, dim));
-            let (block, token, room) = layer.place(positions.start + done, new);
-            let n = room.min(positions.len() - done);
-            let numbers = done * row..(done + n) * row;
-            block.write(token, &self.keys[numbers.clone()], &qkv.values[numbers]);
-            done += n;
-        }
+        let spare = &mut self.spare;
+        layer.grow(positions.end, &mut || {
+            spare.pop().unwrap_or_else(|| KvBlock::new(self.format, kv_heads, dim))
+        });
+        layer.write(&self.compute, positions.clone(), row, (&self.keys, qkv.values));
         layer.len = positions.end;
 
         let mut views = recycle(std::mem::take(&mut self.views));
