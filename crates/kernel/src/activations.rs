@@ -58,6 +58,22 @@ pub(crate) struct Group {
     pub(crate) minus_sum: [i32; 3],
 }
 
+impl Group {
+    /// Of a scale and a chunk's integers.
+    #[inline(always)]
+    fn of(scale: f32, a: &[i32; CHUNK]) -> Self {
+        let sum = |a: &[i32]| a.iter().fold(0_i32, |sum, &a| sum.wrapping_add(a));
+        Self::new(scale, sum(&a[..CHUNK / 2]), sum(&a[CHUNK / 2..]))
+    }
+
+    /// Of a scale and the sums over the first and the second half.
+    #[inline(always)]
+    pub(crate) fn new(scale: f32, first: i32, second: i32) -> Self {
+        let minus = i32::wrapping_neg;
+        Self { scale, minus_sum: [minus(first.wrapping_add(second)), minus(first), minus(second)] }
+    }
+}
+
 /// Rows of activations `[tokens, cols]`, in the forms the kernels want them. A buffer to be reused: it keeps its
 /// allocations.
 #[derive(Debug, Default)]
@@ -208,21 +224,31 @@ pub struct Quantise<'a> {
 }
 
 impl Quantise<'_> {
+    /// How closely.
+    pub(crate) fn precision(&self) -> Precision {
+        self.precision
+    }
+
     /// Fill the block in the form [`Operand::Bytes`]. Written once and compiled for every instruction set.
+    #[cfg_attr(target_arch = "x86_64", expect(dead_code, reason = "AVX-512 has its own"))]
     #[inline(always)]
     pub(crate) fn bytes(&mut self) {
-        match self.precision {
-            Precision::Exact => self.each::<{ 2 * CHUNK }>(Precision::Exact.limit(), |a, out| {
+        match self.precision() {
+            Precision::Exact => self.each::<{ 2 * CHUNK }>(|x, out| {
+                let (scale, a) = fixed_point(Precision::Exact.limit(), x);
                 let (high, low) = out.split_at_mut(CHUNK);
-                for ((&a, high), low) in a.iter().zip(high).zip(low) {
-                    let h = (a + 128) >> 8;
-                    (*high, *low) = (h as u8, (a - (h << 8)) as u8);
+                for ((a, high), low) in a.iter().zip(high).zip(low) {
+                    // The low byte of `a` is `low`; what is left when it counts as signed is `high`.
+                    (*high, *low) = ((a.wrapping_add(128) >> 8) as u8, *a as u8);
                 }
+                Group::of(scale, &a)
             }),
-            Precision::Fast => self.each::<CHUNK>(Precision::Fast.limit(), |a, out| {
-                for (&a, out) in a.iter().zip(out) {
-                    *out = a as u8;
+            Precision::Fast => self.each::<CHUNK>(|x, out| {
+                let (scale, a) = fixed_point(Precision::Fast.limit(), x);
+                for (a, out) in a.iter().zip(out) {
+                    *out = *a as u8;
                 }
+                Group::of(scale, &a)
             }),
         }
     }
@@ -231,28 +257,28 @@ impl Quantise<'_> {
     #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "the form AVX2 takes"))]
     #[inline(always)]
     pub(crate) fn words(&mut self) {
-        self.each::<{ 2 * CHUNK }>(self.precision.limit(), |a, out| {
-            for (&a, out) in a.iter().zip(out.as_chunks_mut::<2>().0) {
-                *out = (a as i16).to_le_bytes();
+        let limit = self.precision().limit();
+        self.each::<{ 2 * CHUNK }>(|x, out| {
+            let (scale, a) = fixed_point(limit, x);
+            for (a, out) in a.iter().zip(out.as_chunks_mut::<2>().0) {
+                *out = (*a as i16).to_le_bytes();
             }
+            Group::of(scale, &a)
         });
     }
 
+    /// Fill the block, records of `RECORD` bytes, by `record` of one token's numbers in one chunk.
     #[inline(always)]
-    fn each<const RECORD: usize>(&mut self, limit: f32, put: impl Fn(&[i32; CHUNK], &mut [u8; RECORD])) {
-        let cols = self.values.len() / self.tokens;
+    pub(crate) fn each<const RECORD: usize>(
+        &mut self,
+        record: impl Fn(&[f32; CHUNK], &mut [u8; RECORD]) -> Group,
+    ) {
+        let (tokens, cols) = (self.tokens, self.values.len() / self.tokens);
         let records = self.integers.as_chunks_mut::<RECORD>().0;
         for (token, row) in self.values.chunks_exact(cols).enumerate() {
-            for (chunk, x) in row.as_chunks::<CHUNK>().0.iter().enumerate() {
-                let record = chunk * self.tokens + token;
-                let (scale, a) = fixed_point(limit, x);
-                let sum = |a: &[i32]| a.iter().fold(0_i32, |s, &a| s.wrapping_add(a));
-                let (first, second) = (sum(&a[..CHUNK / 2]), sum(&a[CHUNK / 2..]));
-                put(&a, &mut records[record]);
-                self.groups[record] = Group {
-                    scale,
-                    minus_sum: [-(first.wrapping_add(second)), first.wrapping_neg(), second.wrapping_neg()],
-                };
+            let places = records.iter_mut().zip(self.groups.iter_mut()).skip(token).step_by(tokens);
+            for (x, (bytes, group)) in row.as_chunks::<CHUNK>().0.iter().zip(places) {
+                *group = record(x, bytes);
             }
         }
     }
@@ -266,6 +292,9 @@ fn fixed_point(limit: f32, x: &[f32; CHUNK]) -> (f32, [i32; CHUNK]) {
     // Below this the reciprocal would overflow. A NaN or an infinity reaches the products through the scale.
     let inverse = if max < 1e-30 { 0.0 } else { limit / max };
     // Adding 1.5 · 2²³ leaves the number, rounded half to even, in the low bits of the sum.
-    let round = |x: f32| ((x * inverse + 12_582_912.0).to_bits() as i32).wrapping_sub(0x4b40_0000);
-    (max / limit, x.map(round))
+    let mut a = [0; CHUNK];
+    for (a, x) in a.iter_mut().zip(x) {
+        *a = ((x * inverse + 12_582_912.0).to_bits() as i32).wrapping_sub(0x4b40_0000);
+    }
+    (max * (1.0 / limit), a)
 }

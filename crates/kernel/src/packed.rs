@@ -76,12 +76,15 @@ impl PackedMatrix {
         if panel_bytes > 0 {
             pool.chunks_mut(data.as_mut_slice(), panel_bytes, &|index, panel| {
                 let first = index * PANEL;
-                for lane in 0..PANEL.min(rows - first) {
-                    let row = matrix.row(source(first + lane));
-                    match Format::of(dtype) {
-                        Some(format) => pack_row(dtype, format, row, lane, panel),
-                        None => pack_floats(dtype.block_bytes(), row, lane, panel),
-                    }
+                let mut lanes: [&[u8]; PANEL] = [&[]; PANEL];
+                let lanes = &mut lanes[..PANEL.min(rows - first)];
+                for (lane, row) in lanes.iter_mut().enumerate() {
+                    *row = matrix.row(source(first + lane));
+                }
+                match Format::of(dtype) {
+                    Some(format) => pack_panel(dtype, format, lanes, panel),
+                    None if dtype.block_bytes() == 2 => pack_floats::<2>(lanes, panel),
+                    None => pack_floats::<4>(lanes, panel),
                 }
             });
         }
@@ -165,57 +168,61 @@ impl PackedMatrix {
     }
 }
 
-/// Put one row of the file into its lane of a panel.
-fn pack_row(dtype: DType, format: Format, row: &[u8], lane: usize, panel: &mut [u8]) {
-    let mut block = Block::new();
-    for (bytes, out) in
-        row.chunks_exact(dtype.block_bytes()).zip(panel.chunks_exact_mut(format.panel_block()))
-    {
-        block::split(dtype, bytes, &mut block);
-        out[2 * lane..2 * lane + 2].copy_from_slice(&block.d.to_le_bytes());
-        if format.minimum {
-            let at = Format::MINIMA + 2 * lane;
-            out[at..at + 2].copy_from_slice(&block.m.to_le_bytes());
+/// Repack the stored rows of one panel; lanes without a row stay zero.
+fn pack_panel(dtype: DType, format: Format, rows: &[&[u8]], panel: &mut [u8]) {
+    let size = dtype.block_bytes();
+    let mut lanes = [const { Block::new() }; PANEL];
+    for (index, out) in panel.chunks_exact_mut(format.panel_block()).enumerate() {
+        for (lane, (block, row)) in lanes.iter_mut().zip(rows).enumerate() {
+            block::split(dtype, &row[index * size..(index + 1) * size], block);
+            out[2 * lane..2 * lane + 2].copy_from_slice(&block.d.to_le_bytes());
+            if format.minimum {
+                let at = Format::MINIMA + 2 * lane;
+                out[at..at + 2].copy_from_slice(&block.m.to_le_bytes());
+            }
         }
-        for (chunk, u) in block.u[..format.chunks * CHUNK].as_chunks::<CHUNK>().0.iter().enumerate() {
+        for chunk in 0..format.chunks {
             if format.two_level() {
-                let at = format.sub_scales(chunk) + lane;
-                for g in 0..format.groups {
-                    out[at + g * PANEL] = block.scales[chunk * format.groups + g] as u8;
-                    if format.minimum {
-                        out[at + (format.groups + g) * PANEL] = block.mins[chunk * format.groups + g] as u8;
+                let sub =
+                    out[format.sub_scales(chunk)..format.sub_scales(chunk + 1)].as_chunks_mut::<PANEL>().0;
+                for (g, sub) in sub.iter_mut().enumerate() {
+                    let (of_min, g) = (g >= format.groups, chunk * format.groups + g % format.groups);
+                    for (sub, block) in sub.iter_mut().zip(&lanes) {
+                        *sub = if of_min { block.mins[g] } else { block.scales[g] } as u8;
                     }
                 }
             }
-            write_quads(format, u, &mut out[format.quads(chunk)..format.quads(chunk + 1)], lane);
+            let lines = out[format.quads(chunk)..format.quads(chunk + 1)].as_chunks_mut::<64>().0;
+            match format.bits {
+                4 => write_quads::<4>(&lanes, chunk, lines),
+                6 => write_quads::<6>(&lanes, chunk, lines),
+                _ => write_quads::<8>(&lanes, chunk, lines),
+            }
         }
     }
 }
 
-/// Put the integers of one chunk of one row into its lane.
+/// Interleave the integers of one chunk of all lanes.
 #[inline]
-fn write_quads(format: Format, u: &[u8; CHUNK], out: &mut [u8], lane: usize) {
-    let mut quads = [0; 8];
-    for (quad, bytes) in quads.iter_mut().zip(u.as_chunks::<4>().0) {
-        *quad = u32::from_le_bytes(*bytes);
-    }
-    let lines = out.as_chunks_mut::<64>().0;
-    let mut put = |line: usize, word: u32| {
-        lines[line][4 * lane..4 * lane + 4].copy_from_slice(&word.to_le_bytes());
-    };
-    if format.bits == 8 {
-        for (i, quad) in quads.into_iter().enumerate() {
-            put(i, quad);
+fn write_quads<const BITS: usize>(lanes: &[Block; PANEL], chunk: usize, lines: &mut [[u8; 64]]) {
+    for (lane, block) in lanes.iter().enumerate() {
+        let u = &block.u.as_chunks::<4>().0[chunk * 8..chunk * 8 + 8];
+        let quads: [u32; 8] = std::array::from_fn(|i| u32::from_le_bytes(u[i]));
+        let mut put = |line: usize, word: u32| lines[line].as_chunks_mut::<4>().0[lane] = word.to_le_bytes();
+        if BITS == 8 {
+            for (i, quad) in quads.into_iter().enumerate() {
+                put(i, quad);
+            }
+            continue;
         }
-        return;
-    }
-    for i in 0..4 {
-        put(i, quads[i] & 0x0f0f_0f0f | (quads[i + 4] & 0x0f0f_0f0f) << 4);
-    }
-    if format.bits == 6 {
-        for h in 0..2 {
-            let high = |s: usize| (quads[4 * h + s] >> 4 & 0x0303_0303) << (2 * s);
-            put(4 + h, high(0) | high(1) | high(2) | high(3));
+        for i in 0..4 {
+            put(i, quads[i] & 0x0f0f_0f0f | (quads[i + 4] & 0x0f0f_0f0f) << 4);
+        }
+        if BITS == 6 {
+            for h in 0..2 {
+                let high = |s: usize| (quads[4 * h + s] >> 4 & 0x0303_0303) << (2 * s);
+                put(4 + h, high(0) | high(1) | high(2) | high(3));
+            }
         }
     }
 }
@@ -238,9 +245,15 @@ fn read_quads(format: Format, bytes: &[u8], lane: usize) -> [u32; 8] {
     })
 }
 
-/// Put one row of floats of `size` bytes into its lane.
-fn pack_floats(size: usize, row: &[u8], lane: usize, panel: &mut [u8]) {
-    for (number, out) in row.chunks_exact(size).zip(panel.chunks_exact_mut(PANEL * size)) {
-        out[lane * size..(lane + 1) * size].copy_from_slice(number);
+/// Interleave the stored rows of a panel of floats of `SIZE` bytes; lanes without a row stay zero.
+fn pack_floats<const SIZE: usize>(rows: &[&[u8]], panel: &mut [u8]) {
+    let mut lanes: [&[[u8; SIZE]]; PANEL] = [&[]; PANEL];
+    for (lane, row) in lanes.iter_mut().zip(rows) {
+        *lane = row.as_chunks::<SIZE>().0;
+    }
+    for (k, out) in panel.as_chunks_mut::<SIZE>().0.as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
+        for (out, lane) in out.iter_mut().zip(&lanes[..rows.len()]) {
+            *out = lane[k];
+        }
     }
 }

@@ -3,6 +3,7 @@ mod attention;
 mod ceilings;
 pub(super) mod matmul;
 mod ops;
+mod quantise;
 
 use crate::Kernels;
 use crate::activations::{Operand, Quantise};
@@ -45,12 +46,8 @@ impl Kernels for Avx512 {
     }
 
     fn quantise(&self, block: &mut Quantise<'_>) {
-        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-        fn compiled_for_this_set(block: &mut Quantise<'_>) {
-            block.bytes();
-        }
         // SAFETY: the token proves the instructions.
-        unsafe { compiled_for_this_set(block) }
+        unsafe { quantise::quantise(block) }
     }
 
     fn matmul(&self, task: Matmul<'_>) {
