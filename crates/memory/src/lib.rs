@@ -34,6 +34,8 @@
 mod catalogue;
 mod codec;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod identity;
 pub mod lexical;
 mod manifest;

@@ -76,7 +76,7 @@ impl Manifest {
         out.0
     }
 
-    fn decode(path: &Path, bytes: &[u8]) -> Result<Self, Error> {
+    pub(crate) fn decode(path: &Path, bytes: &[u8]) -> Result<Self, Error> {
         let corrupt = |offset, what| Error::Corrupt { path: path.into(), offset, what };
         let mut input = Decoder::new(bytes);
         if input.array() != Some(MAGIC) {

@@ -39,6 +39,8 @@ const SUMS: usize = PAGE / 4;
 const GROUP: u64 = (PAGE * SUMS) as u64;
 /// Bytes gathered before they are handed to the file.
 const WRITE: usize = 1 << 20;
+/// More than any file system holds, and far from where sums of lengths overflow.
+const MAX_LEN: u64 = 1 << 60;
 const MAGIC: [u8; 8] = *b"LLSEGMNT";
 /// The longest stream name, which also becomes part of a file name.
 pub(crate) const MAX_NAME: usize = 64;
@@ -69,7 +71,7 @@ impl Mark {
     }
 
     pub(crate) fn decode(input: &mut Decoder<'_>) -> Option<Self> {
-        let len = input.u64()?;
+        let len = input.u64().filter(|len| *len <= MAX_LEN)?;
         let sums = (len % GROUP) as usize / PAGE;
         let sums = (0..sums).map(|_| input.u32()).collect::<Option<Vec<u32>>>()?;
         Some(Self { len, sums, tail: input.u32()? })

@@ -25,7 +25,12 @@ impl Directory {
     /// A folder, made if it is not there.
     pub fn create(path: &Path) -> io::Result<Self> {
         fs::create_dir_all(path)?;
-        Ok(Self::new(path))
+        let directory = Self::new(path);
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            // That the folder is there must survive a power cut too; a parent that cannot be opened is not ours.
+            let _ = Self::new(parent).sync_names();
+        }
+        Ok(directory)
     }
 }
 

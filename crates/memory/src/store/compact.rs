@@ -14,6 +14,8 @@ impl Store {
     /// instant leaves the same documents, and no more room is needed than one segment takes. Rows keep their order.
     pub fn compact(&mut self, progress: &mut dyn FnMut(usize, usize)) -> Result<Usage, Error> {
         self.writing(|store| {
+            // Only what is committed can be read and copied.
+            store.commit_changes()?;
             store.catalogue.drop_dead();
             let used = store.live_bytes();
             let streams = store.manifest.streams.len() as u16;

@@ -158,6 +158,7 @@ impl Store {
         segment.read(0, &mut log)?;
         let catalogue = Catalogue::replay(&log)
             .map_err(|offset| corrupt(offset, "a record of the catalogue makes no sense"))?;
+        let mut taken = Vec::new();
         for section in catalogue.sections.values() {
             for (stream, extent) in
                 section.extents.iter().flat_map(|(s, all)| all.iter().map(move |e| (s, e)))
@@ -165,7 +166,12 @@ impl Store {
                 if !self.extent_is_there(*stream, extent) {
                     return Err(corrupt(0, "a section's rows lie where no rows are"));
                 }
+                taken.push((extent.segment, extent.start, extent.start + extent.len));
             }
+        }
+        taken.sort_unstable();
+        if taken.windows(2).any(|pair| pair[0].0 == pair[1].0 && pair[0].2 > pair[1].1) {
+            return Err(corrupt(0, "two runs of rows lie in the same place"));
         }
         Ok(catalogue)
     }
