@@ -18,6 +18,12 @@ pub(crate) fn sets() -> Vec<&'static dyn Kernels> {
     sets
 }
 
+/// Whether a set is slow because its instructions are emulated: a fault each.
+#[allow(dead_code, reason = "not every test asks")]
+pub(crate) fn is_emulated(set: &dyn Kernels) -> bool {
+    set.name() == "amx" && supported()[0].name() != "amx"
+}
+
 /// Whether somebody other than vectors multiplied, be it the CPU or the emulator.
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 #[allow(dead_code, reason = "not every test asks")]

@@ -5,6 +5,7 @@ use crate::attention::{Mix, STRIP, Scores};
 use crate::lines::LINE;
 use crate::{BLOCK_TOKENS, KvFormat};
 use std::arch::asm;
+use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
 
 /// Steps of a whole tile: 16 words, 32 bf16.
 const STEPS: usize = 16;
@@ -39,6 +40,7 @@ pub(super) fn scores(amx: &Amx, call: &mut Scores<'_>) {
     for number in 0..groups {
         let keys = &call.keys[number * group..][..group];
         let out = &mut call.out[number * LINE..];
+        fetch(call.ahead.pair(number / 2, number * group, keys.as_ptr()), keys.as_ptr(), LINE, steps);
         // SAFETY: `Tiles` says that the instructions are there and the shapes set. The left side is `rows` rows,
         // `4 · steps` bytes apart, within the queries; the right side is `steps` lines, all of `keys`; the result
         // `rows` rows within `out`, by the assertions. Whole tiles are read `whole` times, 64 bytes and 16 lines
@@ -99,6 +101,8 @@ pub(super) fn mix(amx: &Amx, call: &mut Mix<'_>) {
     let _tiles = Tiles::shape(amx, &SHAPES[call.rows - 1]);
     for line in 0..call.lines {
         let (values, out) = (&call.values[line * LINE..], &mut call.out[line * LINE..]);
+        let ahead = call.ahead.pair(line / 2, line * LINE, values.as_ptr());
+        fetch(ahead, values.as_ptr(), call.lines * LINE, steps);
         // SAFETY: as in `scores`: the left side is `rows` rows within `weights`, the right side every `lines`-th
         // line of `values`, the sums `rows` rows within `out`. There is at least one tile.
         unsafe {
@@ -124,6 +128,16 @@ pub(super) fn mix(amx: &Amx, call: &mut Mix<'_>) {
                 out("tmm0") _, out("tmm4") _, out("tmm6") _,
                 options(nostack),
             );
+        }
+    }
+}
+
+/// Ask for the lines, `stride` words apart, that the next block has from `ahead` on; not if that is `here`.
+fn fetch(ahead: *const u32, here: *const u32, stride: usize, lines: usize) {
+    if ahead != here {
+        for line in 0..lines {
+            // SAFETY: any address may be asked for; the instruction is as old as the architecture.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line * stride).cast()) };
         }
     }
 }
