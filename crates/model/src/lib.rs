@@ -16,6 +16,23 @@
 //!   attention is what one sequence keeps.
 //! * Families are data: one table, one layer. What is not in the table is refused by name.
 //! * Rotary embeddings use one convention, halves; rows stored in pairs are reordered when they are packed.
+//!
+//! ```
+//! use longleaf_kernel::{Compute, KvFormat};
+//! use longleaf_model::{Decoder, Dense, Scratch, Visible};
+//! use std::{path::Path, sync::Arc};
+//!
+//! # fn main() -> Result<(), longleaf_model::Error> {
+//! let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/models/smollm2");
+//! let compute = Arc::new(Compute::new(2));
+//! let decoder = Decoder::load(&folder, &compute)?;
+//! let mut dense = Dense::new(decoder.config(), compute, KvFormat::F32, Visible::All, 8);
+//! let mut scratch = Scratch::new();
+//! let Ok(logits) = decoder.forward(&[1, 2, 3], 0, &mut dense, &mut scratch);
+//! assert_eq!(logits.len(), decoder.config().vocab_size);
+//! # Ok(())
+//! # }
+//! ```
 #![deny(unsafe_code)]
 mod attention;
 mod checkpoint;
