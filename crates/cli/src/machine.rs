@@ -105,6 +105,18 @@ pub(crate) fn ram() -> Option<Ram> {
     Some(Ram { total_bytes: bytes("MemTotal")?, available_bytes: bytes("MemAvailable")? })
 }
 
+/// The most memory this process has held, or `None` where the system does not say.
+pub(crate) fn peak_rss() -> Option<u64> {
+    let text = fs::read_to_string("/proc/self/status").ok()?;
+    Some(field(&text, "VmHWM")?.trim_end_matches(" kB").parse::<u64>().ok()? << 10)
+}
+
+/// Let [`peak_rss`] begin anew.
+pub(crate) fn reset_peak_rss() {
+    // Where the system does not allow it, the peak includes what came before.
+    let _ = fs::write("/proc/self/clear_refs", "5");
+}
+
 /// Write, read and scatter-read 64 MiB in `folder`.
 pub(crate) fn disk(folder: &Path) -> Result<Disk> {
     const BYTES: usize = 64 << 20;

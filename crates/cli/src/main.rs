@@ -18,6 +18,9 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let args = Args::parse();
     let outcome = Settings::new(&args.common).and_then(|settings| match &args.command {
+        Command::Run(run) => commands::run::run(run, &settings),
+        Command::Bench(bench) => commands::bench::bench(bench, &settings),
+        Command::Eval(eval) => commands::eval::eval(eval, &settings),
         Command::Pull(pull) => commands::pull::pull(pull, &settings),
         Command::Doctor(_) => commands::doctor::doctor(&settings),
     });

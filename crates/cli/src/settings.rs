@@ -2,7 +2,7 @@
 use crate::args::{Common, UsageError};
 use crate::machine;
 use anyhow::{Result, anyhow};
-use longleaf_engine::kernel::{self, Kernels};
+use longleaf_engine::kernel::{self, Compute, Kernels};
 use longleaf_engine::pull::{Hub, PackageIndex};
 use longleaf_engine::{Library, Sources};
 use std::path::PathBuf;
@@ -49,6 +49,11 @@ impl Settings {
             home,
             library,
         })
+    }
+
+    /// Kernels and threads, started.
+    pub(crate) fn compute(&self) -> Compute {
+        Compute::with(self.kernels, self.threads)
     }
 }
 

@@ -26,6 +26,38 @@ pub enum Error {
         /// Each source's reason, in the order they were tried.
         failures: Vec<Failure>,
     },
+    /// The model's weights were refused.
+    #[error(transparent)]
+    Model(#[from] longleaf_model::Error),
+    /// The model's tokenizer or chat template was refused.
+    #[error("{}: {source}", path.display())]
+    Text {
+        /// The model's file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: longleaf_text::Error,
+    },
+    /// More tokens than the model has rows for.
+    #[error("{}: the tokenizer has {tokens} tokens, the embedding only {rows} rows", path.display())]
+    Vocabulary {
+        /// The model's file.
+        path: PathBuf,
+        /// Tokens of the tokenizer.
+        tokens: usize,
+        /// Rows of the embedding.
+        rows: usize,
+    },
+    /// A prompt that the model cannot hold.
+    #[error("the prompt has {tokens} tokens, the model's window holds {window}; shorten it")]
+    Window {
+        /// Tokens of the prompt.
+        tokens: usize,
+        /// Positions the model was trained for.
+        window: usize,
+    },
+    /// Nothing to begin with.
+    #[error("the prompt is empty; the model needs a token to begin with")]
+    EmptyPrompt,
     /// A file could not be read or written.
     #[error("{}: {source}", path.display())]
     Io {
@@ -54,8 +86,10 @@ impl Error {
     /// What a caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::UnknownModel { .. } => ErrorKind::User,
-            Self::Unavailable { .. } => ErrorKind::Model,
+            Self::UnknownModel { .. } | Self::Window { .. } | Self::EmptyPrompt => ErrorKind::User,
+            Self::Unavailable { .. } | Self::Model(_) | Self::Text { .. } | Self::Vocabulary { .. } => {
+                ErrorKind::Model
+            }
             Self::Io { .. } => ErrorKind::Storage,
         }
     }

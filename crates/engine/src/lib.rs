@@ -1,12 +1,28 @@
 //! The library people use: models by name, sampling, answers.
 //!
 //! * [`Library`]: a model's name to files on this machine ([`registry`] lists the known ones).
+//! * [`Model`]: weights, tokenizer and chat template; [`Session`]: one sequence on it, which answers a [`Request`].
+//! * [`Sampler`]: logits to a token, the same ones for the same seed.
+//! * [`scoring`]: how probable a model finds a text.
 //! * [`Error`], whose [`kind`](Error::kind) says what a caller can do about it.
 #![forbid(unsafe_code)]
 mod error;
+mod model;
 pub mod pull;
 pub mod registry;
+pub mod sampler;
+pub mod scoring;
+mod session;
+pub mod speed;
+mod stop;
+mod vocabulary;
 
 pub use error::{Error, ErrorKind};
 pub use longleaf_kernel as kernel;
+pub use longleaf_model::Visible;
+pub use longleaf_text::{Document, Message, Role, Special, TokenId};
+pub use model::Model;
 pub use pull::{Library, Location, PullEvent, Sources};
+pub use sampler::{Sampler, Sampling};
+pub use session::{Answer, FinishReason, Progress, Request, Session};
+pub use stop::StopStrings;

@@ -129,6 +129,11 @@ impl Decoder {
         self.embedding.bytes() + head + self.layers.iter().map(Layer::bytes).sum::<usize>()
     }
 
+    /// Bytes of weights that a decode step reads: all but an embedding that is not the head too.
+    pub fn step_bytes(&self) -> usize {
+        if self.head.is_some() { self.bytes() - self.embedding.bytes() } else { self.bytes() }
+    }
+
     /// `[kv_heads, head_dim]`: what must be added to this layer's keys before they are rotated (see
     /// [`Qkv::key_bias`]).
     pub fn key_bias(&self, layer: usize) -> Option<&[f32]> {

@@ -1,0 +1,181 @@
+//! `longleaf eval`
+//!
+//! The protocols stand in `testdata/golden/README.md`, so that others can repeat them to the token.
+use crate::args::{Eval, Suite, UsageError};
+use crate::commands::pull;
+use crate::output;
+use crate::settings::Settings;
+use anyhow::{Context, Result, bail};
+use longleaf_engine::scoring::{Score, score};
+use longleaf_engine::{Model, Special};
+use serde::Serialize;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+
+/// Of a novel only the beginning is tokenized: enough for any number of tokens asked for here.
+const PPL_CHARS_PER_TOKEN: usize = 25;
+
+#[derive(Debug, Serialize)]
+struct Cell<'a> {
+    suite: &'static str,
+    task: &'a str,
+    /// Tokens of context.
+    length: usize,
+    method: &'static str,
+    score: f64,
+    /// 95 % interval.
+    low: f64,
+    high: f64,
+    n: usize,
+}
+
+pub(crate) fn eval(args: &Eval, settings: &Settings) -> Result<()> {
+    let model = pull::open(&args.model.model, settings)?;
+    match args.suite {
+        Suite::Ppl => perplexity(args, settings, &model),
+        Suite::Lambada => lambada(args, settings, &model),
+    }
+}
+
+fn perplexity(args: &Eval, settings: &Settings, model: &Model) -> Result<()> {
+    let (window, limit) = (args.window.get(), model.config().window);
+    if window > limit {
+        let message = format!("--window {window} is more than the model's window of {limit}");
+        return Err(UsageError(message).into());
+    }
+    for path in &args.file {
+        let task = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy();
+        let mut text = String::new();
+        let file = File::open(path).with_context(|| path.display().to_string())?;
+        // A character has at most four bytes.
+        let bytes = (args.tokens.get() * PPL_CHARS_PER_TOKEN * 4) as u64;
+        BufReader::new(file)
+            .take(bytes)
+            .read_to_string(&mut text)
+            .with_context(|| path.display().to_string())?;
+        let text: String = text.chars().take(args.tokens.get() * PPL_CHARS_PER_TOKEN).collect();
+        let mut tokens = model.tokenizer().encode(&text, Special::Text);
+        tokens.truncate(args.tokens.get());
+        let bar = output::bar("{msg} {wide_bar} {human_pos}/{human_len} tokens {per_sec} {eta}");
+        bar.set_message(task.clone().into_owned());
+        bar.set_length(tokens.len() as u64);
+        let mut sum = Score::default();
+        for piece in tokens.chunks(window) {
+            sum = sum.plus(score(model, piece, 1, args.model.attention.visible())?);
+            bar.inc(piece.len() as u64);
+        }
+        bar.finish_and_clear();
+        if sum.tokens == 0 {
+            bail!("{}: fewer than two tokens, nothing to score", path.display());
+        }
+        let (low, high) = sum.perplexity_interval();
+        let cell = Cell {
+            suite: "ppl",
+            task: &task,
+            length: window,
+            method: args.model.attention.name(),
+            score: sum.perplexity(),
+            low,
+            high,
+            n: sum.tokens,
+        };
+        print(settings, &cell, "perplexity")?;
+    }
+    Ok(())
+}
+
+fn lambada(args: &Eval, settings: &Settings, model: &Model) -> Result<()> {
+    let bar = output::bar("lambada {wide_bar} {human_pos}/{human_len} items {eta}");
+    bar.set_length(args.items.get() as u64);
+    let (mut right, mut n, mut longest) = (0, 0, 0);
+    for path in &args.file {
+        for (number, line) in lines(path)?.enumerate() {
+            if n == args.items.get() {
+                break;
+            }
+            let place = || format!("{}, line {}", path.display(), number + 1);
+            let line = line.with_context(place)?;
+            let item: serde_json::Value = serde_json::from_str(&line).with_context(place)?;
+            let text = item["text"].as_str().with_context(|| format!("{}: no \"text\"", place()))?;
+            let (context, word) =
+                text.rsplit_once(' ').with_context(|| format!("{}: a single word", place()))?;
+            let mut tokens = model.tokenizer().encode(context, Special::Text);
+            let first = tokens.len();
+            tokens.extend(model.tokenizer().encode(&format!(" {word}"), Special::Text));
+            if first == 0 {
+                bail!("{}: nothing before the last word", place());
+            }
+            let found = score(model, &tokens, first, args.model.attention.visible())?;
+            let is_right = found.best == found.tokens;
+            right += usize::from(is_right);
+            longest = longest.max(tokens.len());
+            n += 1;
+            bar.inc(1);
+            if settings.json {
+                let row = serde_json::json!({
+                    "suite": "lambada", "item": n - 1, "expected": word, "right": is_right, "nll": found.nll,
+                });
+                bar.suspend(|| output::json(&row))?;
+            }
+        }
+    }
+    bar.finish_and_clear();
+    if n == 0 {
+        bail!("no items in the files given");
+    }
+    let (low, high) = wilson(right, n);
+    let (suite, method) = ("lambada", args.model.attention.name());
+    let cell = Cell {
+        suite,
+        task: "last word",
+        length: longest,
+        method,
+        score: right as f64 / n as f64,
+        low,
+        high,
+        n,
+    };
+    print(settings, &cell, "accuracy")
+}
+
+fn lines(path: &Path) -> Result<impl Iterator<Item = std::io::Result<String>>> {
+    let file = File::open(path).with_context(|| path.display().to_string())?;
+    Ok(BufReader::new(file).lines())
+}
+
+fn print(settings: &Settings, cell: &Cell<'_>, measure: &str) -> Result<()> {
+    if settings.json {
+        return output::json(cell);
+    }
+    output::text(&format!(
+        "{} {}: {measure} {:.4} (95 %: {:.4} to {:.4}), n = {}, {} attention\n",
+        cell.suite, cell.task, cell.score, cell.low, cell.high, cell.n, cell.method
+    ))
+}
+
+/// The 95 % interval of a share (Wilson, 1927).
+fn wilson(right: usize, n: usize) -> (f64, f64) {
+    const Z: f64 = 1.959_964;
+    let (n, p) = (n as f64, right as f64 / n as f64);
+    let centre = p + Z * Z / (2.0 * n);
+    let half = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
+    let scale = 1.0 + Z * Z / n;
+    ((centre - half) / scale, (centre + half) / scale)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::wilson;
+
+    #[test]
+    fn wilson_intervals() {
+        // Values of the formula worked out by hand for 8 of 10, and its ends.
+        let (low, high) = wilson(8, 10);
+        assert!((low - 0.4902).abs() < 1e-3 && (high - 0.9433).abs() < 1e-3, "{low} {high}");
+        let (low, high) = wilson(0, 10);
+        assert!(low.abs() < 1e-9 && (high - 0.2775).abs() < 1e-3, "{low} {high}");
+        let (low, high) = wilson(10, 10);
+        assert!((low - 0.7225).abs() < 1e-3 && (high - 1.0).abs() < 1e-9, "{low} {high}");
+    }
+}

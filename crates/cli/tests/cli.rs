@@ -1,0 +1,8 @@
+//! The real binary on tiny models.
+mod cli {
+    mod bench;
+    mod errors;
+    mod program;
+    mod run;
+    mod smollm2;
+}

@@ -1,0 +1,127 @@
+//! A decoder with its words.
+use crate::Error;
+use crate::vocabulary;
+use longleaf_kernel::Compute;
+use longleaf_model::{Checkpoint, Config, Decoder};
+use longleaf_text::{ChatTemplate, Message, Special, TokenId, Tokenizer};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A model ready to answer: weights, tokenizer, chat template. Immutable; any number of sessions may share it.
+#[derive(Debug)]
+pub struct Model {
+    path: PathBuf,
+    decoder: Decoder,
+    tokenizer: Tokenizer,
+    template: Option<ChatTemplate>,
+}
+
+impl Model {
+    /// Load a GGUF file or a folder in Hugging Face's layout.
+    pub fn open(path: &Path, compute: &Arc<Compute>) -> Result<Self, Error> {
+        let checkpoint = Checkpoint::open(path)?;
+        let config = checkpoint.config()?;
+        let text = |source| Error::Text { path: path.to_owned(), source };
+        let tokenizer = match &checkpoint {
+            Checkpoint::Gguf(gguf) => Tokenizer::from_gguf(vocabulary::of(gguf)?).map_err(text)?,
+            Checkpoint::Folder(_) => folder_tokenizer(path)?,
+        };
+        if tokenizer.len() > config.vocab_size {
+            let (tokens, rows) = (tokenizer.len(), config.vocab_size);
+            return Err(Error::Vocabulary { path: path.to_owned(), tokens, rows });
+        }
+        let template = ChatTemplate::of(&tokenizer).map_err(text)?;
+        let decoder = Decoder::from_weights(&checkpoint, config, compute)?;
+        Ok(Self { path: path.to_owned(), decoder, tokenizer, template })
+    }
+
+    /// The file or folder it came from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its name for tables: the file's without extension.
+    pub fn name(&self) -> String {
+        let name = self.path.file_stem().unwrap_or(self.path.as_os_str());
+        name.to_string_lossy().into_owned()
+    }
+
+    /// The weights.
+    pub fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+
+    /// Its numbers.
+    pub fn config(&self) -> &Config {
+        self.decoder.config()
+    }
+
+    /// Its words.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// How it wants to be talked to, if it was taught to talk.
+    pub fn template(&self) -> Option<&ChatTemplate> {
+        self.template.as_ref()
+    }
+
+    /// Tokens of a text as it stands, begun as the model expects.
+    pub fn plain_prompt(&self, text: &str) -> Vec<TokenId> {
+        let mut tokens = self.tokenizer.prefix().to_vec();
+        tokens.extend(self.tokenizer.encode(text, Special::Text));
+        tokens
+    }
+
+    /// Tokens of a conversation, ending where the model's answer begins. A model that was never taught to talk
+    /// gets the messages' text as it stands.
+    pub fn chat_prompt(&self, messages: &[Message]) -> Result<Vec<TokenId>, Error> {
+        let Some(template) = &self.template else {
+            let text: Vec<_> = messages.iter().map(|message| message.content.as_str()).collect();
+            return Ok(self.plain_prompt(&text.join("\n\n")));
+        };
+        let render = |messages: &[Message]| {
+            let rendered = template.render(messages, &[], true);
+            rendered.map_err(|source| Error::Text { path: self.path.clone(), source })
+        };
+        if messages.iter().all(|message| self.is_plain(&message.content)) {
+            return Ok(self.tokenizer.encode(&render(messages)?, Special::Parse));
+        }
+        // Somebody wrote a control token. It is text: the template is rendered around marks, and what was said is
+        // encoded by itself. (Done only here, for a token may otherwise span both.)
+        let mark = |index: usize| format!("\u{e000}{index}\u{e001}");
+        let marked: Vec<_> = messages
+            .iter()
+            .enumerate()
+            .map(|(index, message)| Message { content: mark(index), ..message.clone() })
+            .collect();
+        let text = render(&marked)?;
+        let mut tokens = Vec::new();
+        let mut rest = text.as_str();
+        for (index, message) in messages.iter().enumerate() {
+            // A template may leave a message out.
+            if let Some((before, after)) = rest.split_once(&mark(index)) {
+                tokens.extend(self.tokenizer.encode(before, Special::Parse));
+                tokens.extend(self.tokenizer.encode(&message.content, Special::Text));
+                rest = after;
+            }
+        }
+        tokens.extend(self.tokenizer.encode(rest, Special::Parse));
+        Ok(tokens)
+    }
+
+    /// Whether `text` spells no control token.
+    fn is_plain(&self, text: &str) -> bool {
+        !self.tokenizer.encode(text, Special::Parse).iter().any(|token| self.tokenizer.is_control(*token))
+    }
+}
+
+fn folder_tokenizer(path: &Path) -> Result<Tokenizer, Error> {
+    let folder = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
+    let file = folder.join("tokenizer.json");
+    let tokenizer = fs::read(&file).map_err(Error::io(&file))?;
+    let config = folder.join("tokenizer_config.json");
+    let config = if config.exists() { Some(fs::read(&config).map_err(Error::io(&config))?) } else { None };
+    Tokenizer::from_json(&tokenizer, config.as_deref()).map_err(|source| Error::Text { path: file, source })
+}

@@ -1,0 +1,232 @@
+//! One sequence: tokens read, and answers generated after them.
+use crate::sampler::{Sampler, Sampling, log_prob};
+use crate::stop::StopStrings;
+use crate::{Error, Model};
+use longleaf_kernel::KvFormat;
+use longleaf_model::{Dense, PREFILL_TOKENS, Scratch, Visible};
+use longleaf_text::{DecodeStream, TokenId};
+use std::convert::Infallible;
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+/// What to generate after a prompt.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// The prompt's tokens (see [`Model::chat_prompt`] and [`Model::plain_prompt`]).
+    pub prompt: Vec<TokenId>,
+    /// At most so many tokens; `None` for as many as the window holds.
+    pub max_tokens: Option<usize>,
+    /// Strings before which the answer ends.
+    pub stop: Vec<String>,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// Go on behind tokens that end a text or a turn.
+    pub ignore_end: bool,
+    /// Record the log-probability of every token.
+    pub log_probs: bool,
+}
+
+/// What happens while a request is answered.
+#[derive(Debug, Clone, Copy)]
+pub enum Progress<'a> {
+    /// So many of the prompt's tokens are read.
+    Read {
+        /// Tokens read.
+        tokens: usize,
+        /// Tokens of the prompt.
+        of: usize,
+    },
+    /// More of the answer's text.
+    Text(&'a str),
+}
+
+/// Why an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FinishReason {
+    /// The model ended it, or a stop string came.
+    Stop,
+    /// It reached the number of tokens asked for, or the end of the window.
+    Length,
+    /// Whoever watched broke it off.
+    Interrupted,
+}
+
+impl FinishReason {
+    /// The word for it in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// What was generated.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The text, up to the stop string if one came.
+    pub text: String,
+    /// The tokens, without the one that ended the answer.
+    pub tokens: Vec<TokenId>,
+    /// `ln p` of each token before sampling changed anything, if asked for.
+    pub log_probs: Vec<f64>,
+    /// Why it ended.
+    pub finish_reason: FinishReason,
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Tokens chosen, the one that ended the answer included.
+    pub completion_tokens: usize,
+    /// Seconds until the prompt was read and the first token's logits were there.
+    pub prefill_s: f64,
+    /// Seconds from then on.
+    pub decode_s: f64,
+}
+
+/// A sequence on a model.
+#[derive(Debug)]
+pub struct Session<'m> {
+    model: &'m Model,
+    attention: Dense,
+    scratch: Scratch,
+}
+
+impl<'m> Session<'m> {
+    /// An empty sequence that will hold no more than `length` tokens.
+    pub fn new(model: &'m Model, visible: Visible, length: usize) -> Self {
+        let decoder = model.decoder();
+        let compute = decoder.compute().clone();
+        let attention = Dense::new(decoder.config(), compute, KvFormat::default(), visible, length);
+        Self { model, attention, scratch: Scratch::new() }
+    }
+
+    /// Answer `request`, from the beginning of the sequence. `watch` may break it off; what there is then comes
+    /// back as the answer.
+    pub fn generate(
+        &mut self,
+        request: &Request,
+        watch: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+    ) -> Result<Answer, Error> {
+        let window = self.model.config().window;
+        let prompt = request.prompt.len();
+        if prompt == 0 {
+            return Err(Error::EmptyPrompt);
+        }
+        if prompt > window {
+            return Err(Error::Window { tokens: prompt, window });
+        }
+        // The last token of an answer is never read, so it needs no place in the window.
+        let room = window - prompt + 1;
+        let limit = request.max_tokens.map_or(room, |tokens| tokens.min(room));
+        self.attention.reset();
+        let Self { model, attention, scratch } = self;
+        let decoder = model.decoder();
+        let mut answer = Answer {
+            text: String::new(),
+            tokens: Vec::new(),
+            log_probs: Vec::new(),
+            finish_reason: FinishReason::Interrupted,
+            prompt_tokens: prompt,
+            completion_tokens: 0,
+            prefill_s: 0.0,
+            decode_s: 0.0,
+        };
+
+        // All of the prompt but its last piece; that one's logits begin the answer.
+        let mut start = Instant::now();
+        let mut read = 0;
+        while prompt - read > PREFILL_TOKENS {
+            if watch(Progress::Read { tokens: read, of: prompt }).is_break() {
+                return Ok(answer);
+            }
+            let piece = &request.prompt[read..read + PREFILL_TOKENS];
+            infallible(decoder.read(piece, read, attention, scratch));
+            read += PREFILL_TOKENS;
+        }
+
+        let mut sampler = Sampler::new(request.sampling);
+        let mut writer = Writer::new(model, &request.stop);
+        let mut tokens = request.prompt.clone();
+        answer.finish_reason = loop {
+            let logits = infallible(decoder.forward(&tokens[read..], read, attention, scratch));
+            if read < prompt {
+                answer.prefill_s = start.elapsed().as_secs_f64();
+                start = Instant::now();
+                if watch(Progress::Read { tokens: prompt, of: prompt }).is_break() {
+                    break FinishReason::Interrupted;
+                }
+            }
+            read = tokens.len();
+            if answer.completion_tokens == limit {
+                break FinishReason::Length;
+            }
+            let plain = request.log_probs.then(|| logits.to_vec());
+            let token = sampler.sample(logits, &tokens);
+            answer.completion_tokens += 1;
+            if !request.ignore_end && model.tokenizer().ends().contains(&token) {
+                break FinishReason::Stop;
+            }
+            answer.log_probs.extend(plain.map(|logits| log_prob(&logits, token)));
+            answer.tokens.push(token);
+            tokens.push(token);
+            let flow = writer.push(token, &mut answer.text, watch);
+            if writer.stop.found() {
+                break FinishReason::Stop;
+            }
+            if flow.is_break() {
+                break FinishReason::Interrupted;
+            }
+            if answer.completion_tokens == limit {
+                break FinishReason::Length;
+            }
+        };
+        writer.finish(&mut answer.text, watch);
+        answer.decode_s = start.elapsed().as_secs_f64();
+        Ok(answer)
+    }
+}
+
+/// Tokens to text, held back where it may be the beginning of a stop string or half a character.
+#[derive(Debug)]
+struct Writer<'m> {
+    decoded: DecodeStream<'m>,
+    stop: StopStrings,
+}
+
+impl<'m> Writer<'m> {
+    fn new(model: &'m Model, stop: &[String]) -> Self {
+        Self { decoded: DecodeStream::new(model.tokenizer()), stop: StopStrings::new(stop.iter().cloned()) }
+    }
+
+    /// Append what `token` completes to `text`, and show it.
+    fn push(
+        &mut self,
+        token: TokenId,
+        text: &mut String,
+        watch: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let shown = text.len();
+        if let Some(more) = self.decoded.push(token) {
+            self.stop.push(more, text);
+        }
+        // An empty piece is shown too: the watcher may want to break off between tokens.
+        watch(Progress::Text(&text[shown..]))
+    }
+
+    /// The answer is over: what was held back belongs to it.
+    fn finish(mut self, text: &mut String, watch: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>) {
+        let shown = text.len();
+        self.stop.push(&self.decoded.finish(), text);
+        self.stop.finish(text);
+        if text.len() > shown {
+            // Nothing is left to break off.
+            let _ = watch(Progress::Text(&text[shown..]));
+        }
+    }
+}
+
+fn infallible<T>(result: Result<T, Infallible>) -> T {
+    match result {
+        Ok(value) => value,
+    }
+}
