@@ -36,6 +36,7 @@ impl KvFormat {
 }
 
 /// The nearest bf16 of a finite number, ties to even, as the low 16 bits.
+#[inline(always)]
 pub(crate) fn round_bf16(number: f32) -> u32 {
     let bits = number.to_bits();
     bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16

@@ -162,7 +162,7 @@ fn agrees_with_the_definition() {
         ] {
             let shape = Shape { format, heads, kv_heads, dim };
             let blocks = shape.blocks(&mut noise, 6);
-            for (len, tokens) in [(1, 1), (17, 17), (130, 1), (300, 13), (700, 3)] {
+            for (len, tokens) in [(1, 1), (17, 17), (130, 1), (300, 13), (530, 2)] {
                 let queries = noise.numbers(tokens * heads * dim, 3.0);
                 check(shape, &queries, &causal(&blocks, len, tokens, i64::MAX));
             }
@@ -176,9 +176,9 @@ fn masks_are_as_documented() {
     for format in FORMATS {
         let shape = Shape { format, heads: 6, kv_heads: 2, dim: 64 };
         let blocks = shape.blocks(&mut noise, 5);
-        let queries = noise.numbers(40 * 6 * 64, 2.0);
-        for window in [0, 1, 2, 15, 16, 17, 100, 128, 129, 10_000] {
-            check(shape, &queries, &causal(&blocks, 600, 40, window));
+        let queries = noise.numbers(20 * 6 * 64, 2.0);
+        for window in [0, 1, 16, 17, 129, 10_000] {
+            check(shape, &queries, &causal(&blocks, 300, 20, window));
         }
         let view = |block, len, offset, window| KvView { block, len, offset, window };
         let far = i64::MIN / 2;
@@ -187,17 +187,17 @@ fn masks_are_as_documented() {
             view(&blocks[1], 0, -500, i64::MAX),
             view(&blocks[2], 77, i64::MIN, i64::MAX),
             view(&blocks[3], 128, -100, 64),
-            view(&blocks[4], 40, 0, 20),
+            view(&blocks[4], 40, 0, 10),
         ];
         check(shape, &queries, &mixed);
         // Nothing to see: before the queries, too far back, or no views at all.
-        check(shape, &queries, &[view(&blocks[0], 128, 40, i64::MAX)]);
+        check(shape, &queries, &[view(&blocks[0], 128, 20, i64::MAX)]);
         check(shape, &queries, &[view(&blocks[0], 128, far, 1 << 40)]);
         check(shape, &queries, &[view(&blocks[0], 128, i64::MAX, 1)]);
         check(shape, &queries, &[]);
         // Some queries see nothing.
-        check(shape, &queries, &[view(&blocks[0], 9, 31, i64::MAX)]);
-        check(shape, &queries, &[view(&blocks[0], 5, -10, 12)]);
+        check(shape, &queries, &[view(&blocks[0], 9, 12, i64::MAX)]);
+        check(shape, &queries, &[view(&blocks[0], 5, -5, 12)]);
     }
 }
 
@@ -238,7 +238,7 @@ fn one_query_has_one_result() {
             let shape = Shape { format, heads, kv_heads, dim };
             let row = heads * dim;
             let blocks = shape.blocks(&mut noise, 9);
-            let (len, tokens) = (9 * BLOCK_TOKENS - 19, 31);
+            let (len, tokens) = (8 * BLOCK_TOKENS + 5, 13);
             let queries = noise.numbers(tokens * row, 4.0);
             for kernels in sets() {
                 for window in [i64::MAX, 200] {
@@ -248,19 +248,18 @@ fn one_query_has_one_result() {
                         &queries,
                         &causal(&blocks, len, tokens, window),
                     );
-                    for threads in if is_emulated(kernels) { 3..=3 } else { 1..=4 } {
+                    let cuts = [(3, 5), (1, 1), (2, tokens), (4, 1)];
+                    for &(threads, step) in if is_emulated(kernels) { &cuts[..1] } else { &cuts } {
                         let compute = Compute::with(kernels, threads);
-                        for step in [1, 7, tokens] {
-                            for (index, part) in queries.chunks(step * row).enumerate() {
-                                let first = index * step;
-                                let now = part.len() / row;
-                                let views = causal(&blocks, len - tokens + first + now, now, window);
-                                let (out, part_mass) = attend(&compute, shape, part, &views);
-                                let what = format!("{} {shape:?} {threads} threads, {step}", kernels.name());
-                                assert!(out == whole[first * row..][..out.len()], "{what} from {first}: out");
-                                let same = part_mass == mass[first * heads..][..part_mass.len()];
-                                assert!(same, "{what} from {first}: mass");
-                            }
+                        for (index, part) in queries.chunks(step * row).enumerate() {
+                            let first = index * step;
+                            let now = part.len() / row;
+                            let views = causal(&blocks, len - tokens + first + now, now, window);
+                            let (out, part_mass) = attend(&compute, shape, part, &views);
+                            let what = format!("{} {shape:?} {threads} threads, {step}", kernels.name());
+                            assert!(out == whole[first * row..][..out.len()], "{what} from {first}: out");
+                            let same = part_mass == mass[first * heads..][..part_mass.len()];
+                            assert!(same, "{what} from {first}: mass");
                         }
                     }
                 }

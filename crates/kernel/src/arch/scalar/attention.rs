@@ -121,45 +121,42 @@ fn update<const R: usize>(sums: [[f32; LINE]; R], rescale: &[f32], out: &mut [f3
 #[inline(always)]
 pub(crate) fn weights(w: &mut Weights<'_>) {
     let (first, end) = (w.groups.start * LINE, w.groups.end * LINE);
-    for (row, &(start, stop)) in w.seen.iter().enumerate() {
-        let scores = &w.scores[row * BLOCK_TOKENS..][..BLOCK_TOKENS];
-        let seen = |token| (start..stop).contains(&token);
-        let old = w.max[row];
+    for (row, &seen) in w.seen.iter().enumerate() {
+        let mut scores = [0.0; BLOCK_TOKENS];
         let mut max = [f32::NEG_INFINITY; LINE];
-        for token in (first..end).step_by(LINE) {
+        let lines = w.scores[row * BLOCK_TOKENS + first..row * BLOCK_TOKENS + end].as_chunks::<LINE>().0;
+        for ((group, line), masked) in w.groups.clone().zip(lines).zip(scores.as_chunks_mut::<LINE>().0) {
+            *masked = mask(line, group, seen);
             for lane in 0..LINE {
-                let score = if seen(token + lane) { scores[token + lane] } else { f32::NEG_INFINITY };
-                max[lane] = max[lane].max(score);
+                max[lane] = greater(max[lane], masked[lane]);
             }
         }
-        let new = max.iter().fold(old, |a, &b| a.max(b));
+        let old = w.max[row];
+        let new = greater(old, halves(max, greater));
         // Nothing seen so far: any finite number will do, every weight is 0.
         let origin = if new == f32::NEG_INFINITY { 0.0 } else { new };
         let rescale = exp2([old - origin])[0];
         let mut sum = [0.0; LINE];
         let out = &mut w.out[row * BLOCK_TOKENS..][..BLOCK_TOKENS];
-        for token in (first..end).step_by(LINE) {
-            let mut lanes = [0.0; LINE];
+        for (group, line) in w.groups.clone().zip(scores.as_chunks::<LINE>().0) {
+            let mut lanes = *line;
             for lane in 0..LINE {
-                lanes[lane] = scores[token + lane] - origin;
+                lanes[lane] -= origin;
             }
-            let mut lanes = exp2(lanes);
-            for lane in 0..LINE {
-                lanes[lane] = if seen(token + lane) { lanes[lane] } else { 0.0 };
-            }
+            lanes = exp2(lanes);
             match w.format {
                 KvFormat::F32 => {
-                    for lane in 0..LINE {
-                        out[token + lane] = lanes[lane].to_bits();
+                    for (out, weight) in out[group * LINE..][..LINE].iter_mut().zip(&lanes) {
+                        *out = weight.to_bits();
                     }
                 }
                 KvFormat::Bf16 => {
                     for lane in 0..LINE {
                         lanes[lane] = f32::from_bits(round_bf16(lanes[lane]) << 16);
                     }
-                    for pair in 0..LINE / 2 {
-                        out[token / 2 + pair] =
-                            lanes[2 * pair].to_bits() >> 16 | lanes[2 * pair + 1].to_bits();
+                    let out = &mut out[group * LINE / 2..][..LINE / 2];
+                    for (out, pair) in out.iter_mut().zip(lanes.as_chunks::<2>().0) {
+                        *out = pair[0].to_bits() >> 16 | pair[1].to_bits();
                     }
                 }
             }
@@ -168,18 +165,37 @@ pub(crate) fn weights(w: &mut Weights<'_>) {
             }
         }
         w.max[row] = new;
-        w.sum[row] = w.sum[row] * rescale + halves(sum);
+        w.sum[row] = w.sum[row] * rescale + halves(sum, |a, b| a + b);
         w.rescale[row] = rescale;
     }
 }
 
-/// The sum of the lanes, in halves.
+/// What a row does not see becomes `-∞`.
 #[inline(always)]
-fn halves(mut lanes: [f32; LINE]) -> f32 {
+fn mask(scores: &[f32; LINE], group: usize, (start, end): (usize, usize)) -> [f32; LINE] {
+    // Below the start the difference wraps around to a great number.
+    let (before, seen) = ((group * LINE).wrapping_sub(start) as u32, (end - start) as u32);
+    let mut masked = *scores;
+    for lane in 0..LINE {
+        let inside = before.wrapping_add(lane as u32) < seen;
+        masked[lane] = if inside { scores[lane] } else { f32::NEG_INFINITY };
+    }
+    masked
+}
+
+/// The greater number, as one instruction.
+#[inline(always)]
+fn greater(a: f32, b: f32) -> f32 {
+    if a > b { a } else { b }
+}
+
+/// All lanes combined, the upper half with the lower, and so on.
+#[inline(always)]
+fn halves(mut lanes: [f32; LINE], combine: impl Fn(f32, f32) -> f32) -> f32 {
     let mut width = LINE / 2;
     while width > 0 {
         for i in 0..width {
-            lanes[i] += lanes[i + width];
+            lanes[i] = combine(lanes[i], lanes[i + width]);
         }
         width /= 2;
     }

@@ -262,7 +262,12 @@ unsafe fn weights_512<const BF16: bool>(w: &mut Weights<'_>) {
             let new = _mm512_reduce_max_ps(_mm512_max_ps(max[0], max[1])).max(old);
             // Nothing seen so far: any finite number will do, every weight is 0.
             let origin = _mm512_set1_ps(if new == f32::NEG_INFINITY { 0.0 } else { new });
-            let rescale = _mm512_cvtss_f32(exp2(_mm512_sub_ps(_mm512_set1_ps(old), origin)));
+            // Most blocks bring no new maximum: then the exponential is exactly 1.
+            let rescale = match old {
+                f32::NEG_INFINITY => 0.0,
+                _ if new > old => _mm512_cvtss_f32(exp2(_mm512_set1_ps(old - new))),
+                _ => 1.0,
+            };
             let mut sum = _mm512_setzero_ps();
             for group in w.groups.clone().step_by(2) {
                 let mut pair = [_mm512_setzero_ps(); 2];
@@ -299,11 +304,10 @@ fn mask(group: usize, start: usize, end: usize) -> __mmask16 {
     (below(end) & !below(start)) as __mmask16
 }
 
-/// `2^x` for `x ≤ 0`; 0 for `-∞`.
+/// `2^x` for finite `x ≤ 0`.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn exp2(x: __m512) -> __m512 {
-    let x = _mm512_max_ps(x, _mm512_set1_ps(-200.0));
     let n = _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x);
     let f = _mm512_sub_ps(x, n);
     let mut p = _mm512_set1_ps(EXP2[0]);
