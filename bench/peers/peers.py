@@ -90,7 +90,7 @@ def converted(model, python):
 def command(engine, mode, model, a):
     points = ["--threads", str(a.threads), "--prefill", a.prefill, "--depth", a.depth, "--decode", str(a.decode)]
     if engine == "longleaf":
-        return [a.longleaf, "bench", "-m", model, "--json", "--attention", mode, *points]
+        return [a.longleaf, "bench", "-m", model, "--json", "--attention", mode, "--repeat", "1", *points]
     source = converted(model, a.python) if engine == "torch" else model
     return [str(a.python), str(HERE / WORKERS[engine]), "--model", source, "--mode", mode, *points]
 
@@ -133,12 +133,13 @@ def measure(a):
             load = os.getloadavg()[0]
             loads.append(load)
             lines, rss, result["fault"] = run(command(engine, mode, model, a), a.limit)
+            said = []
             for line in lines:
                 key = f"{line['phase']} {line['tokens'] if line['phase'] == 'prefill' else line['depth']}"
                 result["cells"].setdefault(key, []).append(line["tokens_per_s"])
+                said.append(f"{key}: {line['tokens_per_s']:.1f}")
             result["rss"].append(rss)
-            said = ", ".join(f"{k}: {v[-1]:.1f}" for k, v in result["cells"].items())
-            print(f"round {r + 1} {pathlib.Path(model).name} {engine} {mode} (load {load:.1f}): {said}"
+            print(f"round {r + 1} {pathlib.Path(model).name} {engine} {mode} (load {load:.1f}): {', '.join(said)}"
                   f"{'; ' + result['fault'] if result['fault'] else ''}", file=sys.stderr, flush=True)
     return results, loads
 
