@@ -92,7 +92,7 @@ pub(crate) struct Run {
     #[arg(long)]
     pub(crate) raw: bool,
     /// At most so many tokens
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 1024)]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 256)]
     pub(crate) max_tokens: usize,
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,

@@ -16,6 +16,7 @@ struct Report {
     disk: Disk,
     kernels: KernelSets,
     threads: usize,
+    ceilings: Ceilings,
     models_folder: PathBuf,
     models: Vec<Model>,
 }
@@ -27,6 +28,16 @@ struct KernelSets {
     why: &'static str,
 }
 
+/// What the kernel set's instructions reach on these threads, measured now.
+#[derive(Debug, Serialize)]
+#[expect(clippy::struct_field_names, reason = "they are JSON names, which carry their unit")]
+struct Ceilings {
+    f32_ops_per_s: f64,
+    bf16_ops_per_s: Option<f64>,
+    int8_ops_per_s: Option<f64>,
+    read_bytes_per_s: f64,
+}
+
 #[derive(Debug, Serialize)]
 struct Model {
     name: &'static str,
@@ -36,6 +47,7 @@ struct Model {
 }
 
 pub(crate) fn doctor(settings: &Settings) -> Result<()> {
+    let measured = kernel::ceilings(&settings.compute());
     let report = Report {
         version: env!("CARGO_PKG_VERSION"),
         cpu: machine::cpu(),
@@ -47,6 +59,12 @@ pub(crate) fn doctor(settings: &Settings) -> Result<()> {
             why: if settings.kernels_forced { "asked for" } else { "the fastest this CPU can run" },
         },
         threads: settings.threads,
+        ceilings: Ceilings {
+            f32_ops_per_s: measured.f32_ops,
+            bf16_ops_per_s: measured.bf16_ops,
+            int8_ops_per_s: measured.int8_ops,
+            read_bytes_per_s: measured.read_bytes,
+        },
         models_folder: settings.library.folder().to_owned(),
         models: settings
             .library
@@ -81,6 +99,12 @@ fn table(report: &Report) -> String {
         ),
     );
     line("threads", &format!("{} (one for each core; --threads chooses)", report.threads));
+    let Ceilings { f32_ops_per_s, bf16_ops_per_s, int8_ops_per_s, read_bytes_per_s } = report.ceilings;
+    let peak = |name: &str, ops: Option<f64>| ops.map(|ops| format!("{name} {:.0} Gop/s", ops / 1e9));
+    let peaks =
+        [peak("f32", Some(f32_ops_per_s)), peak("bf16", bf16_ops_per_s), peak("int8", int8_ops_per_s)];
+    let peaks: Vec<_> = peaks.into_iter().flatten().collect();
+    line("ceilings", &format!("{}, memory {:.1} GB/s", peaks.join(", "), read_bytes_per_s / 1e9));
     match &report.ram {
         Some(ram) => {
             let (available, total) = (megabytes(ram.available_bytes), megabytes(ram.total_bytes));

@@ -9,8 +9,8 @@ use anyhow::{Context, Result, bail};
 use longleaf_engine::scoring::{Score, score};
 use longleaf_engine::{Model, Special};
 use serde::Serialize;
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 /// Of a novel only the beginning is tokenized: enough for any number of tokens asked for here.
@@ -46,14 +46,10 @@ fn perplexity(args: &Eval, settings: &Settings, model: &Model) -> Result<()> {
     }
     for path in &args.file {
         let task = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy();
-        let mut text = String::new();
-        let file = File::open(path).with_context(|| path.display().to_string())?;
-        // A character has at most four bytes.
-        let bytes = (args.tokens.get() * PPL_CHARS_PER_TOKEN * 4) as u64;
-        BufReader::new(file)
-            .take(bytes)
-            .read_to_string(&mut text)
-            .with_context(|| path.display().to_string())?;
+        let bytes = fs::read(path).with_context(|| path.display().to_string())?;
+        let text = String::from_utf8(bytes).with_context(|| path.display().to_string())?;
+        // Lines end with \n whatever ends them in the file, as Python reads text.
+        let text = text.replace("\r\n", "\n").replace('\r', "\n");
         let text: String = text.chars().take(args.tokens.get() * PPL_CHARS_PER_TOKEN).collect();
         let mut tokens = model.tokenizer().encode(&text, Special::Text);
         tokens.truncate(args.tokens.get());

@@ -123,6 +123,7 @@ fn doctor_tells_what_is_used() {
     let sets = report["kernels"]["supported"].as_array().expect("a list");
     assert_eq!(sets.last(), Some(&"scalar".into()));
     assert!(report["disk"]["read_bytes_per_s"].as_f64().expect("a number") > 0.0);
+    assert!(report["ceilings"]["f32_ops_per_s"].as_f64().expect("a number") > 1e8);
     assert_eq!(report["models"][0]["name"], "smollm2-135m-instruct");
     let text = stdout(&["doctor"]);
     assert!(text.contains("kernels") && text.contains("the fastest this CPU can run"), "{text}");
