@@ -27,11 +27,26 @@ pub(crate) struct Common {
     /// Kernel set to compute with, as `doctor` lists them [default: the fastest; or `LONGLEAF_KERNELS`]
     #[arg(long, global = true, value_name = "SET")]
     pub(crate) kernels: Option<String>,
+    /// How closely products follow f32 arithmetic [default: exact; `add` reads fast]
+    #[arg(long, global = true, value_enum)]
+    pub(crate) precision: Option<Precision>,
+}
+
+/// How closely products follow f32 arithmetic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Precision {
+    /// Activations of at least 15 bits: the weights' own quality
+    Exact,
+    /// Activations of 8 bits, as other CPU engines do; nearly twice as fast
+    Fast,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(Run),
+    Add(Add),
+    Ask(Ask),
+    Memory(Memory),
     Pull(Pull),
     Bench(Bench),
     Eval(Eval),
@@ -141,6 +156,94 @@ impl SamplingArgs {
             seed: self.seed,
         }
     }
+}
+
+/// Read text files, or folders of them, into a memory
+///
+/// What the memory has read before is not read again. What was interrupted goes on where it stopped.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Add {
+    /// A name, or a path (anything with a separator); created if there is none
+    pub(crate) memory: String,
+    /// Text files; of folders, all that is text
+    #[arg(required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// A known name, a GGUF file, a folder in Hugging Face's layout, or org/repo[:file] on the hub; pulled if missing
+    #[arg(short, long, default_value = "smollm2")]
+    pub(crate) model: String,
+}
+
+/// Answer a question from everything in a memory, with citations
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Ask {
+    /// A memory's name or path, or a text file, which is read into a memory of its own first
+    pub(crate) memory: PathBuf,
+    /// The question
+    pub(crate) question: String,
+    /// The model that the memory was made with
+    #[arg(short, long, default_value = "smollm2")]
+    pub(crate) model: String,
+    /// At most so many tokens of an answer
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 128)]
+    pub(crate) max_tokens: usize,
+    /// Re-rank so many blocks from each way of finding
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub(crate) candidates: usize,
+    /// Re-read at most so many passages
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub(crate) passages: usize,
+    /// Leave out a stage, to measure what it does; may be given several times
+    #[arg(long, value_enum, value_name = "STAGE")]
+    pub(crate) without: Vec<Stage>,
+    #[command(flatten)]
+    pub(crate) sampling: SamplingArgs,
+}
+
+/// A stage of finding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Stage {
+    /// Finder heads
+    Finder,
+    /// Words in common
+    Lexical,
+    /// Ranking the best blocks by how probable they make the question
+    Rerank,
+}
+
+/// List, inspect, check and clean up memories
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Memory {
+    #[command(subcommand)]
+    pub(crate) command: MemoryCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MemoryCommand {
+    /// The memories that have names
+    List,
+    /// The documents of a memory, and what they take on disk
+    Show {
+        /// Its name or path
+        memory: String,
+    },
+    /// Check every byte of a memory against its checksums
+    Verify {
+        /// Its name or path
+        memory: String,
+    },
+    /// Take documents out of a memory
+    Remove {
+        /// Its name or path
+        memory: String,
+        /// Names of documents, as `show` lists them
+        #[arg(required = true)]
+        documents: Vec<String>,
+    },
+    /// Give back the disk space of what was removed or replaced
+    Compact {
+        /// Its name or path
+        memory: String,
+    },
 }
 
 /// A number in a range; what is no number at all is outside every range.

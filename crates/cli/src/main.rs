@@ -21,6 +21,9 @@ fn main() -> ExitCode {
         Command::Run(run) => commands::run::run(run, &settings),
         Command::Bench(bench) => commands::bench::bench(bench, &settings),
         Command::Eval(eval) => commands::eval::eval(eval, &settings),
+        Command::Add(add) => commands::add::add(add, &settings),
+        Command::Ask(ask) => commands::ask::ask(ask, &settings),
+        Command::Memory(memory) => commands::memory::memory(memory, &settings),
         Command::Pull(pull) => commands::pull::pull(pull, &settings),
         Command::Doctor(_) => commands::doctor::doctor(&settings),
     });

@@ -1,8 +1,8 @@
 //! What the command line and the environment ask for. Nothing else reads the environment.
-use crate::args::{Common, UsageError};
+use crate::args::{self, Common, UsageError};
 use crate::machine;
 use anyhow::{Result, anyhow};
-use longleaf_engine::kernel::{self, Compute, Kernels};
+use longleaf_engine::kernel::{self, Compute, Kernels, Precision};
 use longleaf_engine::pull::{Hub, PackageIndex};
 use longleaf_engine::{Library, Sources};
 use std::path::PathBuf;
@@ -18,6 +18,8 @@ pub(crate) struct Settings {
     pub(crate) kernels: &'static dyn Kernels,
     /// Whether the kernel set was asked for.
     pub(crate) kernels_forced: bool,
+    /// How closely products follow f32, if it was said.
+    pub(crate) precision: Option<Precision>,
     /// Where data is kept.
     pub(crate) home: PathBuf,
     /// The models.
@@ -46,9 +48,23 @@ impl Settings {
             threads: common.threads.map_or_else(machine::cores, std::num::NonZeroUsize::get),
             kernels,
             kernels_forced: forced.is_some(),
+            precision: common.precision.map(|precision| match precision {
+                args::Precision::Exact => Precision::Exact,
+                args::Precision::Fast => Precision::Fast,
+            }),
             home,
             library,
         })
+    }
+
+    /// The folder of a memory: a path is one already (it has a separator), a name lies among our data.
+    pub(crate) fn memory(&self, name: &str) -> PathBuf {
+        if name.contains(std::path::is_separator) { name.into() } else { self.memories().join(name) }
+    }
+
+    /// Where memories that have names lie.
+    pub(crate) fn memories(&self) -> PathBuf {
+        self.home.join("memories")
     }
 
     /// Kernels and threads, started.

@@ -37,6 +37,31 @@ pub enum Error {
         /// What is wrong with it.
         source: longleaf_text::Error,
     },
+    /// The memory's files were refused.
+    #[error(transparent)]
+    Memory(#[from] longleaf_memory::Error),
+    /// A model that nobody has taught us to find with.
+    #[error(
+        "{}: it is not known which of this model's attention heads find; known are those of SmolLM2-135M",
+        path.display()
+    )]
+    NoFinder {
+        /// The model's file.
+        path: PathBuf,
+    },
+    /// A memory whose two indexes do not belong together.
+    #[error(
+        "{}: finder keys for {keys} blocks, words for {words}; read its documents again",
+        path.display()
+    )]
+    Halves {
+        /// The memory.
+        path: PathBuf,
+        /// Blocks with finder keys.
+        keys: usize,
+        /// Blocks with words.
+        words: usize,
+    },
     /// More tokens than the model has rows for.
     #[error("{}: the tokenizer has {tokens} tokens, the embedding only {rows} rows", path.display())]
     Vocabulary {
@@ -86,11 +111,13 @@ impl Error {
     /// What a caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::UnknownModel { .. } | Self::Window { .. } | Self::EmptyPrompt => ErrorKind::User,
+            Self::UnknownModel { .. } | Self::NoFinder { .. } | Self::Window { .. } | Self::EmptyPrompt => {
+                ErrorKind::User
+            }
             Self::Unavailable { .. } | Self::Model(_) | Self::Text { .. } | Self::Vocabulary { .. } => {
                 ErrorKind::Model
             }
-            Self::Io { .. } => ErrorKind::Storage,
+            Self::Io { .. } | Self::Memory(_) | Self::Halves { .. } => ErrorKind::Storage,
         }
     }
 

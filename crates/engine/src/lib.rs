@@ -2,11 +2,13 @@
 //!
 //! * [`Library`]: a model's name to files on this machine ([`registry`] lists the known ones).
 //! * [`Model`]: weights, tokenizer and chat template; [`Session`]: one sequence on it, which answers a [`Request`].
+//! * [`Memory`]: documents of any length on disk, and answers from them with citations.
 //! * [`Sampler`]: logits to a token, the same ones for the same seed.
 //! * [`scoring`]: how probable a model finds a text.
 //! * [`Error`], whose [`kind`](Error::kind) says what a caller can do about it.
 #![forbid(unsafe_code)]
 mod error;
+pub mod memory;
 mod model;
 pub mod pull;
 pub mod registry;
@@ -19,8 +21,10 @@ mod vocabulary;
 
 pub use error::{Error, ErrorKind};
 pub use longleaf_kernel as kernel;
+pub use longleaf_memory as store;
 pub use longleaf_model::Visible;
 pub use longleaf_text::{Document, Message, Role, Special, TokenId};
+pub use memory::Memory;
 pub use model::Model;
 pub use pull::{Library, Location, PullEvent, Sources};
 pub use sampler::{Sampler, Sampling};

@@ -1,7 +1,7 @@
 //! A decoder with its words.
 use crate::Error;
 use crate::vocabulary;
-use longleaf_kernel::Compute;
+use longleaf_kernel::{Compute, Precision};
 use longleaf_model::{Checkpoint, Config, Decoder};
 use longleaf_text::{ChatTemplate, Message, Special, TokenId, Tokenizer};
 use std::fs;
@@ -34,6 +34,13 @@ impl Model {
         let template = ChatTemplate::of(&tokenizer).map_err(text)?;
         let decoder = Decoder::from_weights(&checkpoint, config, compute)?;
         Ok(Self { path: path.to_owned(), decoder, tokenizer, template })
+    }
+
+    /// Compute products as closely as `precision` says ([`Precision::Exact`] otherwise).
+    #[must_use]
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        self.decoder = self.decoder.with_precision(precision);
+        self
     }
 
     /// The file or folder it came from.

@@ -271,3 +271,19 @@ fn six_bit_scales(bytes: &[u8], block: &mut Block) {
         block.mins[g + 4] = (low >> 4 | min >> 2 & 0x30) as i8;
     }
 }
+
+/// Write `values`, a whole number of blocks, as `Q8_0`: 32 signed bytes and one scale, the largest magnitude of the
+/// block being 127 steps. The error of each number is at most half a step, and half a unit in the last place of
+/// the half-precision scale.
+pub fn encode_q8_0(values: &[f32], bytes: &mut [u8]) {
+    assert_eq!(Some(bytes.len()), DType::Q8_0.row_bytes(values.len()), "bytes of the row");
+    for (values, block) in values.as_chunks::<32>().0.iter().zip(bytes.as_chunks_mut::<34>().0) {
+        let max = values.iter().fold(0.0f32, |max, v| max.max(v.abs()));
+        let d = f16::from_f32(max / 127.0);
+        let inverse = if d.to_f32() == 0.0 { 0.0 } else { 1.0 / d.to_f32() };
+        block[..2].copy_from_slice(&d.to_le_bytes());
+        for (byte, value) in block[2..].iter_mut().zip(values) {
+            *byte = (value * inverse).round().clamp(-127.0, 127.0) as i8 as u8;
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! Kernels and threads together.
 use crate::matmul::matmul;
 use crate::{Activations, Attend, Kernels, PackedMatrix, Pool, Precision, attention, best};
+use std::ops::Range;
 
 /// What arithmetic runs on: a kernel set and a pool of threads. Every operation here is deterministic: the same
 /// bits for any number of threads and any batching of rows.
@@ -66,6 +67,23 @@ impl Compute {
     /// (`-∞` where nothing was visible; `out` is then 0).
     pub fn attend(&self, attend: &Attend<'_>, out: &mut [f32], mass: Option<&mut [f32]>) {
         attention::attend(self.kernels, &self.pool, attend, out, mass);
+    }
+
+    /// `out[i, r] = ln Σ_j e^(scale · x[i, j])` over `j` in `ranges[r]`, for rows of `width` numbers; `-∞` where
+    /// a range is empty.
+    pub fn log_mass(&self, x: &[f32], width: usize, ranges: &[Range<usize>], scale: f32, out: &mut [f32]) {
+        assert!(width > 0 && x.len().is_multiple_of(width), "{} numbers are no rows of {width}", x.len());
+        assert_eq!(x.len() / width * ranges.len(), out.len(), "a result for every row and range");
+        if ranges.is_empty() {
+            return;
+        }
+        let piece = self.rows(x.len(), width.div_ceil(ranges.len()));
+        self.pool.chunks_mut(out, piece, &|index, out| {
+            for (at, out) in (index * piece..).zip(out) {
+                let row = &x[at / ranges.len() * width..][..width];
+                *out = self.kernels.log_mass(&row[ranges[at % ranges.len()].clone()], scale);
+            }
+        });
     }
 
     /// `out[t] = x[t] / sqrt(mean(x[t]²) + eps) · weight` for each row of `weight.len()` numbers

@@ -68,6 +68,11 @@ pub trait Kernels: Sync + Debug {
         scalar::ops::add(x, y);
     }
 
+    /// `ln Σ_i e^(scale · x[i])`.
+    fn log_mass(&self, x: &[f32], scale: f32) -> f32 {
+        scalar::ops::log_mass(x, scale)
+    }
+
     /// One row of [`crate::Compute::rope`].
     fn rope(&self, row: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32]) {
         scalar::ops::rope(row, head_dim, cos, sin);

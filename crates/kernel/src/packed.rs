@@ -68,10 +68,7 @@ impl PackedMatrix {
     /// Repack `matrix` in another order: row `r` of the result is row `source(r)` of `matrix`.
     pub fn pack_rows(pool: &Pool, matrix: Matrix<'_>, source: &(dyn Fn(usize) -> usize + Sync)) -> Self {
         let (dtype, rows, cols) = (matrix.dtype(), matrix.rows(), matrix.cols());
-        let panel_bytes = match Format::of(dtype) {
-            Some(format) => cols / dtype.block_len() * format.panel_block(),
-            None => cols * PANEL * dtype.block_bytes(),
-        };
+        let panel_bytes = Self::bytes_of_panel(dtype, cols);
         let mut data = Aligned::zeroed(rows.div_ceil(PANEL) * panel_bytes);
         if panel_bytes > 0 {
             pool.chunks_mut(data.as_mut_slice(), panel_bytes, &|index, panel| {
@@ -89,6 +86,40 @@ impl PackedMatrix {
             });
         }
         Self { dtype, rows, cols, panel_bytes, data }
+    }
+
+    /// A matrix of zeros, whose panels are to be filled with [`PackedMatrix::panels_mut`]. `None` if `cols` is not
+    /// a whole number of blocks or the size overflows.
+    pub fn zeroed(dtype: DType, rows: usize, cols: usize) -> Option<Self> {
+        dtype.row_bytes(cols)?;
+        let panel_bytes = Self::bytes_of_panel(dtype, cols);
+        let data = Aligned::zeroed(rows.div_ceil(PANEL).checked_mul(panel_bytes)?);
+        Some(Self { dtype, rows, cols, panel_bytes, data })
+    }
+
+    /// Take fewer or more rows: as many as the panels hold at least. What they hold is kept as far as it goes.
+    pub fn set_rows(&mut self, rows: usize) {
+        self.rows = rows;
+        self.data.grow(rows.div_ceil(PANEL) * self.panel_bytes);
+    }
+
+    /// The panels as bytes, so that they can be stored: `[rows / 16 rounded up, panel]`.
+    pub fn panels_bytes(&self) -> &[u8] {
+        self.data.as_slice()
+    }
+
+    /// The panels as bytes, to be filled with what [`PackedMatrix::panels_bytes`] gave. Every bit pattern is a
+    /// matrix of finite or infinite numbers; none is unsafe.
+    pub fn panels_mut(&mut self) -> &mut [u8] {
+        self.data.as_mut_slice()
+    }
+
+    /// Size of one panel: 16 rows of `cols` numbers.
+    fn bytes_of_panel(dtype: DType, cols: usize) -> usize {
+        match Format::of(dtype) {
+            Some(format) => cols / dtype.block_len() * format.panel_block(),
+            None => cols * PANEL * dtype.block_bytes(),
+        }
     }
 
     /// The element type, that of the file.

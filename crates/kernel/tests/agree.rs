@@ -246,3 +246,30 @@ fn products_together_are_products_apart() {
         }
     }
 }
+
+/// What is stored of finder keys: quantised rows as panels, read back into another matrix.
+#[test]
+fn panels_survive_storage() {
+    let mut random = Random(3);
+    let (rows, cols) = (37, 64);
+    let values: Vec<f32> = (0..rows * cols).map(|_| random.number() * 3.0).collect();
+    let mut bytes = vec![0; DType::Q8_0.row_bytes(rows * cols).unwrap()];
+    block::encode_q8_0(&values, &mut bytes);
+    let pool = Pool::new(1);
+    let packed = PackedMatrix::pack(&pool, Matrix::new(DType::Q8_0, rows, cols, &bytes).unwrap());
+    let mut again = PackedMatrix::zeroed(DType::Q8_0, rows, cols).unwrap();
+    again.panels_mut().copy_from_slice(packed.panels_bytes());
+    let mut row = vec![0.0; cols];
+    for r in 0..rows {
+        again.decode_row(r, &mut row);
+        for (got, want) in row.chunks_exact(32).zip(values[r * cols..][..cols].chunks_exact(32)) {
+            let max = want.iter().fold(0.0f32, |max, v| max.max(v.abs()));
+            for (got, want) in got.iter().zip(want) {
+                assert!(
+                    (got - want).abs() <= max / 127.0 * 0.51,
+                    "{got} for {want}, the largest being {max}"
+                );
+            }
+        }
+    }
+}

@@ -115,3 +115,22 @@ fn rope() {
         }
     }
 }
+
+#[test]
+fn log_mass() {
+    let width = 500;
+    let x = numbers(7 * width, 30.0);
+    let ranges = [0..128, 128..256, 256..257, 257..257, 300..499];
+    let got = everywhere("log_mass", |compute| {
+        let mut out = vec![0.0; 7 * ranges.len()];
+        compute.log_mass(&x, width, &ranges, 0.125, &mut out);
+        out
+    });
+    let want = x.chunks_exact(width).flat_map(|row| {
+        ranges.clone().map(|range| row[range].iter().map(|x| (f64::from(*x) * 0.125).exp()).sum::<f64>().ln())
+    });
+    for (got, want) in got.iter().zip(want) {
+        let both_nothing = *got == f32::NEG_INFINITY && want == f64::NEG_INFINITY;
+        assert!((f64::from(*got) - want).abs() < 4e-6 || both_nothing, "{got} for {want}");
+    }
+}

@@ -3,6 +3,7 @@
 //! * [`Store`]: one folder is one memory. Documents are lists of sections, known by their content; a section has
 //!   rows in any number of streams (text, tokens, finder keys, pages of keys and values). See `docs/FORMAT.md`.
 //! * [`Appender`]: reads a document, with checkpoints.
+//! * [`finder`]: the keys of a few attention heads over everything that was read, searched exactly.
 //! * [`lexical`]: BM25 over the same blocks, its parts kept in the store.
 //! * [`Storage`]: where the files lie; [`Directory`], and [`Ram`] for tests and faults.
 //!
@@ -34,6 +35,7 @@
 mod catalogue;
 mod codec;
 mod error;
+pub mod finder;
 #[doc(hidden)]
 pub mod fuzzing;
 mod identity;

@@ -32,6 +32,7 @@ mod document;
 mod error;
 #[doc(hidden)]
 pub mod fuzz;
+mod section;
 mod template;
 mod tokenizer;
 mod vocabulary;
@@ -39,6 +40,7 @@ mod vocabulary;
 pub use decode::DecodeStream;
 pub use document::{Document, Span};
 pub use error::Error;
+pub use section::sections;
 pub use template::{ChatTemplate, Message, Role};
 pub use tokenizer::{Encoding, Special, Tokenizer};
 pub use vocabulary::{GgufVocabulary, TokenId};

@@ -21,7 +21,11 @@ pub(crate) fn pull(args: &Pull, settings: &Settings) -> Result<()> {
 /// The model of that name or path, pulled first if it is not here.
 pub(crate) fn open(name: &str, settings: &Settings) -> Result<Model> {
     let path = path(name, settings)?;
-    Ok(Model::open(&path, &Arc::new(settings.compute()))?)
+    let model = Model::open(&path, &Arc::new(settings.compute()))?;
+    Ok(match settings.precision {
+        Some(precision) => model.with_precision(precision),
+        None => model,
+    })
 }
 
 fn path(name: &str, settings: &Settings) -> Result<PathBuf> {

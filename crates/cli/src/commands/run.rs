@@ -1,16 +1,12 @@
 //! `longleaf run`
 use crate::args::Run;
-use crate::commands::pull;
+use crate::commands::{interrupt, pull};
 use crate::output;
 use crate::settings::Settings;
 use anyhow::{Context, Result};
 use longleaf_engine::{Document, Message, Model, Progress, Request, Role, Session, TokenId};
-use signal_hook::consts::SIGINT;
-use signal_hook::flag;
 use std::fs;
 use std::ops::ControlFlow;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(crate) fn run(args: &Run, settings: &Settings) -> Result<()> {
     let text = text(args)?;
@@ -23,10 +19,7 @@ pub(crate) fn run(args: &Run, settings: &Settings) -> Result<()> {
         ignore_end: args.ignore_eos,
         log_probs: args.logprobs,
     };
-    // The first Ctrl-C ends the answer, a second one the program.
-    let interrupted = Arc::new(AtomicBool::new(false));
-    flag::register_conditional_default(SIGINT, Arc::clone(&interrupted)).context("Ctrl-C")?;
-    flag::register(SIGINT, Arc::clone(&interrupted)).context("Ctrl-C")?;
+    let interrupted = interrupt()?;
 
     let bar = output::bar("reading {wide_bar} {human_pos}/{human_len} tokens {per_sec} {eta}");
     bar.set_length(request.prompt.len() as u64);
@@ -38,7 +31,7 @@ pub(crate) fn run(args: &Run, settings: &Settings) -> Result<()> {
             Progress::Text(text) if !settings.json && !text.is_empty() => printed = output::text(text),
             Progress::Text(_) => {}
         }
-        let stop = interrupted.load(Ordering::Relaxed) || printed.is_err();
+        let stop = interrupted() || printed.is_err();
         if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let length = request.prompt.len() + args.max_tokens.min(model.config().window);

@@ -76,6 +76,44 @@ pub(crate) fn blend(x: &mut [f32], a: f32, y: &[f32], b: f32) {
     }
 }
 
+/// `ln Σ e^(scale · x)`; `-∞` for no numbers.
+#[inline(always)]
+pub(crate) fn log_mass(x: &[f32], scale: f32) -> f32 {
+    let (whole, rest) = x.as_chunks::<LANES>();
+    let mut last = [f32::NEG_INFINITY; LANES];
+    last[..rest.len()].copy_from_slice(rest);
+    let mut most = last;
+    for x in whole {
+        for i in 0..LANES {
+            most[i] = if x[i] > most[i] { x[i] } else { most[i] };
+        }
+    }
+    let max = most.iter().fold(f32::NEG_INFINITY, |max, x| max.max(*x));
+    if max == f32::NEG_INFINITY {
+        return max;
+    }
+    let factor = scale * LOG2_E;
+    let mut sums = [0.0; LANES];
+    for x in whole.iter().chain(std::iter::once(&last)) {
+        let mut shifted = [0.0; LANES];
+        for i in 0..LANES {
+            shifted[i] = (x[i] - max) * factor;
+        }
+        let exp = exp2(shifted);
+        for i in 0..LANES {
+            sums[i] += exp[i];
+        }
+    }
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            sums[i] += sums[i + width];
+        }
+        width /= 2;
+    }
+    scale * max + sums[0].ln()
+}
+
 /// One token's heads.
 #[inline(always)]
 pub(crate) fn rope(row: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32]) {
@@ -97,14 +135,15 @@ macro_rules! compile {
             rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]),
             swiglu(gate: &mut [f32], up: &[f32]),
             add(x: &mut [f32], y: &[f32]),
+            log_mass(x: &[f32], scale: f32) -> f32,
             rope(row: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32]),
         }
     };
-    ($token:ty, $features:literal, $($name:ident($($argument:ident: $type:ty),*),)*) => {$(
-        pub(super) fn $name(_: &$token, $($argument: $type),*) {
+    ($token:ty, $features:literal, $($name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)?,)*) => {$(
+        pub(super) fn $name(_: &$token, $($argument: $type),*) $(-> $result)? {
             #[target_feature(enable = $features)]
-            fn compiled($($argument: $type),*) {
-                $crate::arch::scalar::ops::$name($($argument),*);
+            fn compiled($($argument: $type),*) $(-> $result)? {
+                $crate::arch::scalar::ops::$name($($argument),*)
             }
             // SAFETY: the token proves the features.
             unsafe { compiled($($argument),*) }

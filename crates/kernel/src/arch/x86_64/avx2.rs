@@ -58,6 +58,10 @@ impl Kernels for Avx2 {
         ops::add(self, x, y);
     }
 
+    fn log_mass(&self, x: &[f32], scale: f32) -> f32 {
+        ops::log_mass(self, x, scale)
+    }
+
     fn rope(&self, row: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32]) {
         ops::rope(self, row, head_dim, cos, sin);
     }

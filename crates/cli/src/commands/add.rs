@@ -1,0 +1,133 @@
+//! `longleaf add`
+use crate::args::Add;
+use crate::commands::{interrupt, pull};
+use crate::machine;
+use crate::output;
+use crate::settings::Settings;
+use anyhow::{Context, Result, anyhow};
+use longleaf_engine::kernel::Precision;
+use longleaf_engine::{Document, Memory, Model};
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+pub(crate) fn add(args: &Add, settings: &Settings) -> Result<()> {
+    let files = files(&args.files)?;
+    let model = open_to_read(&args.model, settings)?;
+    let mut memory = Memory::open_or_create(&settings.memory(&args.memory), &model)?;
+    let read = read(&mut memory, &files)?;
+    let store = memory.store();
+    let documents = store.documents().filter(|document| document.finished).count();
+    let tokens: u64 = store.documents().map(|document| document.tokens(store)).sum();
+    let speed = read.tokens as f64 / read.seconds.max(1e-9);
+    if settings.json {
+        output::json(&serde_json::json!({
+            "memory": memory.path(),
+            "documents": documents,
+            "tokens": tokens,
+            "read_tokens": read.tokens,
+            "seconds": read.seconds,
+            "tokens_per_s": speed,
+            "bytes_on_disk": store.usage().disk,
+            "peak_rss_bytes": machine::peak_rss(),
+        }))?;
+    } else {
+        output::text(&format!(
+            "{documents} documents, {tokens} tokens; read {} of them now in {:.1} s ({speed:.0} tokens/s); {} on disk\n",
+            read.tokens,
+            read.seconds,
+            output::megabytes(store.usage().disk),
+        ))?;
+    }
+    if read.interrupted {
+        return Err(anyhow!("interrupted; the same command goes on from here"));
+    }
+    Ok(())
+}
+
+/// A model for reading: fast, unless something else was asked for. (Finder keys are kept in 8 bits anyway.)
+pub(crate) fn open_to_read(name: &str, settings: &Settings) -> Result<Model> {
+    let model = pull::open(name, settings)?;
+    Ok(if settings.precision.is_none() { model.with_precision(Precision::Fast) } else { model })
+}
+
+/// What was read.
+#[derive(Debug, Default)]
+pub(crate) struct Read {
+    pub(crate) tokens: usize,
+    pub(crate) seconds: f64,
+    pub(crate) interrupted: bool,
+}
+
+/// Read files into a memory, with progress. Ctrl-C ends it with what there is.
+pub(crate) fn read(memory: &mut Memory<'_>, files: &[PathBuf]) -> Result<Read> {
+    let interrupted = interrupt()?;
+    let total: u64 = files.iter().filter_map(|file| Some(fs::metadata(file).ok()?.len())).sum();
+    let bar = output::bar("{msg} {wide_bar} {bytes}/{total_bytes} {eta}");
+    bar.set_length(total);
+    let start = Instant::now();
+    let (mut before, mut read) = (0, Read::default());
+    for file in files {
+        let name = file.display().to_string();
+        let bytes = fs::read(file).with_context(|| name.clone())?;
+        let size = bytes.len() as u64;
+        let document = match Document::new(name.clone(), bytes) {
+            Ok(document) => document,
+            // Among many files some are pictures; one that was named is an error.
+            Err(_) if files.len() > 1 => {
+                bar.suspend(|| output::note(&format!("{name}: not a text, left out")));
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let earlier = read.tokens;
+        let added = memory.add(&document, &mut |reading| {
+            bar.set_position(before + reading.bytes as u64);
+            let tokens = earlier + reading.tokens;
+            bar.set_message(format!(
+                "{tokens} tokens, {:.0}/s",
+                tokens as f64 / start.elapsed().as_secs_f64()
+            ));
+            if interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        before += size;
+        read.tokens += added.tokens;
+        if added.interrupted {
+            read.interrupted = true;
+            break;
+        }
+    }
+    bar.finish_and_clear();
+    read.seconds = start.elapsed().as_secs_f64();
+    Ok(read)
+}
+
+/// The files of a list of files and folders, in a fixed order.
+fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in paths {
+        collect(path, &mut files)?;
+    }
+    Ok(files)
+}
+
+fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    let what = fs::metadata(path).with_context(|| path.display().to_string())?;
+    if !what.is_dir() {
+        files.push(path.to_owned());
+        return Ok(());
+    }
+    let entries = fs::read_dir(path).with_context(|| path.display().to_string())?;
+    let mut entries: Vec<_> =
+        entries.collect::<Result<_, _>>().with_context(|| path.display().to_string())?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        // Hidden files are not meant, and links could lead in circles.
+        let kind = entry.file_type().with_context(|| entry.path().display().to_string())?;
+        if !kind.is_symlink() && !entry.file_name().to_string_lossy().starts_with('.') {
+            collect(&entry.path(), files)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! `longleaf ask`
+use crate::args::{Ask, Stage};
+use crate::commands::{add, interrupt, pull};
+use crate::output;
+use crate::settings::Settings;
+use anyhow::{Context, Result, anyhow};
+use longleaf_engine::memory::{Asking, Reply, Stages};
+use longleaf_engine::store::ContentHash;
+use longleaf_engine::{Memory, Progress, Request};
+use serde_json::{Value, json};
+use std::fmt::Write;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+pub(crate) fn ask(args: &Ask, settings: &Settings) -> Result<()> {
+    let folder = if args.memory.is_file() { read_file(args, settings)? } else { memory_of(args, settings)? };
+    let model = pull::open(&args.model, settings)?;
+    let mut memory = Memory::read_only(&folder, &model)?;
+    let stages = Stages {
+        finder: !args.without.contains(&Stage::Finder),
+        lexical: !args.without.contains(&Stage::Lexical),
+        rerank: !args.without.contains(&Stage::Rerank),
+    };
+    let request = Request {
+        max_tokens: Some(args.max_tokens),
+        sampling: args.sampling.sampling(),
+        ..Request::default()
+    };
+    let asking = Asking { stages, candidates: args.candidates, passages: args.passages, request };
+    let interrupted = interrupt()?;
+    let mut printed = Ok(());
+    let reply = memory.ask(&args.question, &asking, &mut |_| (), &mut |progress| {
+        if let Progress::Text(text) = progress
+            && !settings.json
+            && !text.is_empty()
+        {
+            printed = output::text(text);
+        }
+        if interrupted() || printed.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    printed?;
+    if settings.json { output::json(&to_json(&reply)) } else { output::text(&sources(&reply)) }
+}
+
+/// A memory of its own for a file, read as far as it is not yet.
+fn read_file(args: &Ask, settings: &Settings) -> Result<PathBuf> {
+    let file = args.memory.canonicalize().with_context(|| args.memory.display().to_string())?;
+    let key = ContentHash::of_parts(&[file.as_os_str().as_encoded_bytes(), args.model.as_bytes()]);
+    let name = key.0[..12].iter().fold(String::new(), |mut name, byte| {
+        let _ = write!(name, "{byte:02x}");
+        name
+    });
+    let folder = settings.home.join("files").join(name);
+    let model = add::open_to_read(&args.model, settings)?;
+    let mut memory = Memory::open_or_create(&folder, &model)?;
+    let read = add::read(&mut memory, std::slice::from_ref(&args.memory))?;
+    if read.interrupted {
+        return Err(anyhow!("interrupted while reading {}; the same command goes on", args.memory.display()));
+    }
+    Ok(folder)
+}
+
+fn memory_of(args: &Ask, settings: &Settings) -> Result<PathBuf> {
+    let name =
+        args.memory.to_str().ok_or_else(|| anyhow!("{} is no name of a memory", args.memory.display()))?;
+    Ok(settings.memory(name))
+}
+
+/// What stands below an answer.
+fn sources(reply: &Reply) -> String {
+    let mut text = String::new();
+    if !reply.found {
+        text.push_str("Not found: nothing in this memory stands out for this question.");
+    }
+    text.push('\n');
+    for (index, citation) in reply.citations.iter().enumerate() {
+        let quote = citation.quote.split_whitespace().collect::<Vec<_>>().join(" ");
+        let _ = writeln!(
+            text,
+            "[{}] {}, bytes {}–{}: “{quote}”",
+            index + 1,
+            citation.document,
+            citation.start,
+            citation.end
+        );
+    }
+    let coverage = &reply.coverage;
+    let _ = writeln!(
+        text,
+        "{} of {} blocks scored, {} re-read; located in {:.2} s, first token after {:.2} s",
+        coverage.blocks_scored,
+        coverage.blocks_total,
+        coverage.blocks_read,
+        reply.timings.locate_s,
+        reply.timings.first_token_s
+    );
+    text
+}
+
+fn to_json(reply: &Reply) -> Value {
+    let citations: Vec<_> = reply
+        .citations
+        .iter()
+        .map(|citation| {
+            json!({
+                "document": citation.document,
+                "start": citation.start,
+                "end": citation.end,
+                "quote": citation.quote,
+                "weight": citation.weight,
+            })
+        })
+        .collect();
+    let (coverage, timings) = (&reply.coverage, &reply.timings);
+    json!({
+        "answer": reply.answer.as_ref().map_or("", |answer| &answer.text),
+        "found": reply.found,
+        "confidence": reply.confidence,
+        "citations": citations,
+        "coverage": {
+            "blocks_total": coverage.blocks_total,
+            "blocks_scored": coverage.blocks_scored,
+            "blocks_read": coverage.blocks_read,
+            "unread_mass": coverage.unread_mass,
+            // Every block is scored exactly: nothing about the unread ones is an estimate.
+            "delta": 0.0,
+        },
+        "timings": {
+            "load_s": timings.load_s,
+            "locate_s": timings.locate_s,
+            "rerank_s": timings.rerank_s,
+            // A memory at finder depth is not attended to directly.
+            "attend_s": 0.0,
+            "reread_s": timings.reread_s,
+            "first_token_s": timings.first_token_s,
+            "total_s": timings.total_s,
+        },
+    })
+}

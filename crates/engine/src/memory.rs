@@ -1,0 +1,154 @@
+//! A memory and the model that reads into it.
+//!
+//! ```text
+//! add   document ─► sections ─► tokens ─► finder keys, lexical index ─► Store         (reading.rs)
+//! ask   question ─► finder scan ∪ lexical ─► re-rank ─► re-read ─► answer, citations   (asking.rs)
+//! ```
+mod asking;
+mod reading;
+
+pub use asking::{Asking, Citation, Coverage, Reply, Stage, Stages, Timings};
+pub use reading::{Added, Reading};
+
+use crate::{Error, Model};
+use longleaf_memory::finder::{Finder, Head, Profile};
+use longleaf_memory::lexical::Index;
+use longleaf_memory::{Fingerprint, SectionId, Store};
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+/// One memory on disk, open with the model it was made with.
+#[derive(Debug)]
+pub struct Memory<'m> {
+    path: PathBuf,
+    model: &'m Model,
+    profile: Profile,
+    store: Store,
+    /// What is searched; made when it is first needed, and again after something was added.
+    view: Option<View>,
+}
+
+/// Everything that can be found.
+#[derive(Debug)]
+struct View {
+    /// One part for each section, its units being blocks.
+    lexical: Index,
+    /// The blocks of `lexical`, with their keys.
+    finder: Finder,
+}
+
+impl<'m> Memory<'m> {
+    /// Open a memory to add to it; it is created if there is none.
+    ///
+    /// # Errors
+    /// [`Error::NoFinder`] if it is not known how this model finds; [`Error::Memory`] if the store refuses, for
+    /// example because another model made it.
+    pub fn open_or_create(path: &Path, model: &'m Model) -> Result<Self, Error> {
+        Self::with(path, model, Store::open_or_create)
+    }
+
+    /// Open a memory to ask it.
+    ///
+    /// # Errors
+    /// As above; also if there is none.
+    pub fn read_only(path: &Path, model: &'m Model) -> Result<Self, Error> {
+        Self::with(path, model, Store::read_only)
+    }
+
+    fn with(
+        path: &Path,
+        model: &'m Model,
+        open: impl FnOnce(&Path, Fingerprint) -> Result<Store, longleaf_memory::Error>,
+    ) -> Result<Self, Error> {
+        let profile = Profile::known(model.config())
+            .ok_or_else(|| Error::NoFinder { path: model.path().to_owned() })?;
+        let store = open(path, fingerprint(model, &profile)?)?;
+        Ok(Self { path: path.to_owned(), model, profile, store, view: None })
+    }
+
+    /// [`Memory::open_or_create`] for a model whose finder heads you know.
+    ///
+    /// # Errors
+    /// Those of the store.
+    ///
+    /// # Panics
+    /// If `profile` has no heads, or heads that the model has not.
+    pub fn with_profile(path: &Path, model: &'m Model, profile: Profile) -> Result<Self, Error> {
+        let config = model.config();
+        let there = |head: &Head| head.layer < config.layers && head.head < config.heads;
+        assert!(
+            !profile.heads.is_empty() && profile.heads.iter().all(there),
+            "heads of another model: {profile:?}"
+        );
+        let store = Store::open_or_create(path, fingerprint(model, &profile)?)?;
+        Ok(Self { path: path.to_owned(), model, profile, store, view: None })
+    }
+
+    /// Its folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What is on disk.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// What is searched.
+    fn view(&mut self) -> Result<&View, Error> {
+        if self.view.is_none() {
+            let (lexical, parts) = self.store.lexical_index()?;
+            let sections: Vec<SectionId> = parts.iter().map(|(section, _)| *section).collect();
+            let compute = self.model.decoder().compute();
+            let finder = Finder::load(&self.store, &sections, &self.profile, self.model.config(), compute)?;
+            if finder.blocks().len() != lexical.units() {
+                return Err(Error::Halves {
+                    path: self.path.clone(),
+                    keys: finder.blocks().len(),
+                    words: lexical.units(),
+                });
+            }
+            self.view = Some(View { lexical, finder });
+        }
+        Ok(self.view.as_ref().expect("just made"))
+    }
+}
+
+/// Whose keys these are: the model's files, its finder heads, and how keys are stored.
+///
+/// A file of weights is known by its length, its first megabyte (all of a GGUF's metadata, for most) and a page in
+/// every 1/512 of it: reading a gigabyte before every question would cost more than the answer.
+fn fingerprint(model: &Model, profile: &Profile) -> Result<Fingerprint, Error> {
+    let mut files = vec![model.path().to_owned()];
+    if model.path().is_dir() {
+        let entries = fs::read_dir(model.path()).map_err(Error::io(model.path()))?;
+        files = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        files.retain(|file| {
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            name.ends_with(".safetensors") || name == "config.json" || name == "tokenizer.json"
+        });
+        files.sort();
+    }
+    let mut weights = Vec::new();
+    for file in &files {
+        sample(file, &mut weights).map_err(Error::io(file))?;
+    }
+    let layout = format!("{profile:?} Q8_0 panels, sections 1");
+    Ok(Fingerprint::of(&[("model", &weights), ("finder", layout.as_bytes())]))
+}
+
+fn sample(path: &Path, out: &mut Vec<u8>) -> io::Result<()> {
+    const HEAD: u64 = 1 << 20;
+    const PAGE: u64 = 4096;
+    const PAGES: u64 = 512;
+    let mut file = File::open(path)?;
+    let len = file.metadata()?.len();
+    out.extend(len.to_le_bytes());
+    file.by_ref().take(HEAD).read_to_end(out)?;
+    for page in 0..PAGES {
+        file.seek(SeekFrom::Start(len / PAGES * page))?;
+        file.by_ref().take(PAGE).read_to_end(out)?;
+    }
+    Ok(())
+}

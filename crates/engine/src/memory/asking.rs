@@ -1,0 +1,445 @@
+//! A question to a memory: locate, re-rank, re-read, answer.
+use super::Memory;
+use crate::scoring::score;
+use crate::session::{Answer, Progress, Request, Session};
+use crate::{Error, Model};
+use longleaf_memory::StreamId;
+use longleaf_memory::finder::{Block, Reader};
+use longleaf_model::Visible;
+use longleaf_text::{Message, Role, Special, TokenId};
+use std::ops::{ControlFlow, Range};
+use std::time::Instant;
+
+/// How a question is answered. Every stage can be left out, to measure what it does.
+#[derive(Debug, Clone)]
+pub struct Asking {
+    /// Which stages to go through.
+    pub stages: Stages,
+    /// Blocks that are re-ranked, from each way of finding.
+    pub candidates: usize,
+    /// At most so many passages are re-read.
+    pub passages: usize,
+    /// The answer's generation: sampling, stop strings, length. Its prompt is replaced.
+    pub request: Request,
+}
+
+/// The ways and stages of finding that are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stages {
+    /// Finder heads.
+    pub finder: bool,
+    /// Words in common.
+    pub lexical: bool,
+    /// The best blocks ranked anew, by how probable the question is after each.
+    pub rerank: bool,
+}
+
+impl Default for Asking {
+    fn default() -> Self {
+        let stages = Stages { finder: true, lexical: true, rerank: true };
+        Self { stages, candidates: 8, passages: 3, request: Request::default() }
+    }
+}
+
+/// What happens while a question is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// All blocks are being scored.
+    Locate,
+    /// The best ones are being ranked anew: so many are done, of so many.
+    Rerank(usize, usize),
+    /// The passages are being read again.
+    Reread,
+}
+
+/// Where an answer comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Citation {
+    /// The document's name.
+    pub document: String,
+    /// First byte of the quoted text in the document's text.
+    pub start: u64,
+    /// One past the last.
+    pub end: u64,
+    /// The text.
+    pub quote: String,
+    /// The passage's share of all that were re-read; they add up to 1.
+    pub weight: f64,
+}
+
+/// How much of the memory an answer has seen.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Coverage {
+    /// Blocks in the memory.
+    pub blocks_total: usize,
+    /// Blocks whose keys and words were scored, exactly: all of them, unless a stage was left out.
+    pub blocks_scored: usize,
+    /// Blocks that were re-read.
+    pub blocks_read: usize,
+    /// Share of the finders' attention that went to blocks which were not re-read.
+    pub unread_mass: f64,
+}
+
+/// Seconds each stage took.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Timings {
+    /// Loading what is searched; 0 if an earlier question did it.
+    pub load_s: f64,
+    /// Scoring all blocks.
+    pub locate_s: f64,
+    /// Ranking the best anew.
+    pub rerank_s: f64,
+    /// Reading the passages again, until the first token of the answer was known.
+    pub reread_s: f64,
+    /// From the question to that token.
+    pub first_token_s: f64,
+    /// From the question to the end of the answer.
+    pub total_s: f64,
+}
+
+/// An answer with its sources.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    /// What the model said; empty if nothing was found.
+    pub answer: Option<Answer>,
+    /// Whether the memory holds something about the question.
+    pub found: bool,
+    /// How much better the best passage explains the question than no passage does, in nats a token of it.
+    pub confidence: f64,
+    /// The passages, best first.
+    pub citations: Vec<Citation>,
+    /// What was seen.
+    pub coverage: Coverage,
+    /// What it took.
+    pub timings: Timings,
+}
+
+/// A question that no passage makes more probable by so many nats a token is about something that is not there.
+const FOUND: f64 = 0.25;
+/// Passages that explain the question nearly as well as the best one, in nats, are read beside it.
+const DOUBT: f64 = 2.0;
+/// Tokens before and after a block that are read with it, for what the cut went through.
+const MARGIN: (usize, usize) = (24, 40);
+
+/// Some text of one section that is read again.
+#[derive(Debug)]
+struct Passage {
+    /// The block it stands around.
+    block: usize,
+    /// Its name and where in that document's text it stands.
+    document: String,
+    start: usize,
+    text: String,
+    /// How probable it makes the question: `ln P`, less that of no passage.
+    gain: f64,
+}
+
+impl Memory<'_> {
+    /// Answer `question` from everything in the memory. `stage` is told what is being done, `watch` is given the
+    /// answer as it is written and may break it off.
+    ///
+    /// # Errors
+    /// Those of the store, and of the session that answers.
+    pub fn ask(
+        &mut self,
+        question: &str,
+        asking: &Asking,
+        stage: &mut dyn FnMut(Stage),
+        watch: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+    ) -> Result<Reply, Error> {
+        let start = Instant::now();
+        let mut timings = Timings::default();
+        self.view()?;
+        timings.load_s = start.elapsed().as_secs_f64();
+
+        stage(Stage::Locate);
+        let asked = Instant::now();
+        let located = self.locate(question, asking);
+        timings.locate_s = asked.elapsed().as_secs_f64();
+
+        let reranked = Instant::now();
+        let mut passages =
+            located.blocks.iter().map(|block| self.passage(*block)).collect::<Result<Vec<_>, _>>()?;
+        if asking.stages.rerank {
+            self.rerank(question, &mut passages, stage)?;
+        }
+        timings.rerank_s = reranked.elapsed().as_secs_f64();
+        let tokens = self.model.tokenizer().encode(question, Special::Text).len().max(1);
+        let best = passages.first().map_or(f64::NEG_INFINITY, |passage| passage.gain);
+        let confidence = best / tokens as f64;
+        let found = !passages.is_empty() && (!asking.stages.rerank || confidence >= FOUND);
+        let near =
+            passages.iter().take(asking.passages).filter(|passage| passage.gain >= best - DOUBT).count();
+        passages.truncate(if found { near.max(1) } else { 0 });
+        let unread = located.unread(passages.iter().map(|passage| passage.block));
+        let coverage = Coverage {
+            blocks_total: located.total,
+            blocks_scored: if asking.stages.finder || asking.stages.lexical { located.total } else { 0 },
+            blocks_read: passages.len(),
+            unread_mass: unread,
+        };
+        let mut reply = Reply { answer: None, found, confidence, citations: Vec::new(), coverage, timings };
+        if found {
+            stage(Stage::Reread);
+            let prompt = prompt(self.model, question, &mut passages, &asking.request)?;
+            reply.coverage.blocks_read = passages.len();
+            let room = asking.request.max_tokens.unwrap_or(self.model.config().window);
+            let length = (prompt.len() + room).min(self.model.config().window);
+            let request = Request { prompt, ..asking.request.clone() };
+            let answer = Session::new(self.model, Visible::All, length).generate(&request, watch)?;
+            reply.timings.reread_s = answer.prefill_s;
+            reply.citations = cite(&passages, question, &answer.text);
+            reply.timings.first_token_s = start.elapsed().as_secs_f64() - answer.decode_s;
+            reply.answer = Some(answer);
+        }
+        reply.timings.total_s = start.elapsed().as_secs_f64();
+        Ok(reply)
+    }
+
+    /// The blocks worth a closer look, best first.
+    fn locate(&self, question: &str, asking: &Asking) -> Located {
+        let view = self.view.as_ref().expect("made before");
+        let total = view.finder.blocks().len();
+        let mut located = Located { total, ..Located::default() };
+        if asking.stages.finder && total > 0 {
+            let frame = self.model.tokenizer().encode("Question:", Special::Text).len();
+            let tokens = self.model.tokenizer().encode(&format!("Question: {question}"), Special::Text);
+            let mut reader = Reader::new(self.model.decoder(), &self.profile);
+            let longest = self.profile.run;
+            let queries = reader.queries(&tokens[..tokens.len().min(longest)]);
+            located.scores = view.finder.scores(&queries, frame.min(tokens.len() - 1));
+            let mut order: Vec<usize> = (0..total).collect();
+            let by_score =
+                |a: &usize, b: &usize| located.scores[*b].total_cmp(&located.scores[*a]).then(a.cmp(b));
+            let count = asking.candidates.min(total);
+            if count < total {
+                order.select_nth_unstable_by(count, by_score);
+                order.truncate(count);
+            }
+            order.sort_unstable_by(by_score);
+            located.blocks = order;
+        }
+        if asking.stages.lexical {
+            let mut first = Vec::with_capacity(view.lexical.parts());
+            let mut units = 0;
+            for part in 0..view.lexical.parts() {
+                first.push(units);
+                units += view.lexical.part_units(part);
+            }
+            let hits = view.lexical.search(question, asking.candidates);
+            let lexical: Vec<_> = hits.iter().map(|hit| first[hit.part] + hit.unit).collect();
+            located.blocks = interleave(&located.blocks, &lexical);
+        }
+        located
+    }
+
+    /// The text around one block, as much of it as is re-read.
+    fn passage(&self, block: usize) -> Result<Passage, Error> {
+        let view = self.view.as_ref().expect("made before");
+        let Block { section, first, tokens } = view.finder.blocks()[block];
+        let ends = self.store.read_u32(section, StreamId::ENDS)?;
+        let bytes = self.store.read_all(section, StreamId::TEXT)?;
+        let (first, last) = (first as usize, (first + tokens) as usize);
+        let end_of = |tokens: usize| if tokens == 0 { 0 } else { ends[tokens.min(ends.len()) - 1] as usize };
+        let text = String::from_utf8_lossy(&bytes);
+        let from = text.floor_char_boundary(end_of(first.saturating_sub(MARGIN.0)));
+        let to = text.ceil_char_boundary(end_of(last + MARGIN.1));
+        let range = widen(&text, from..to);
+        let mut start = range.start;
+        let document = self.store.documents().find(|document| document.sections.contains(&section));
+        for before in document.iter().flat_map(|document| &document.sections).take_while(|id| **id != section)
+        {
+            start += self.store.section(*before).map_or(0, |section| section.bytes(StreamId::TEXT) as usize);
+        }
+        let document = document.map(|document| document.name.clone()).unwrap_or_default();
+        Ok(Passage { block, document, start, text: text[range].to_owned(), gain: 0.0 })
+    }
+
+    /// Order passages by how probable the question is after each of them, read alone (Sachan et al., *Improving
+    /// Passage Retrieval with Zero-Shot Question Generation*, 2022). Passages that overlap a better one are dropped.
+    fn rerank(
+        &self,
+        question: &str,
+        passages: &mut Vec<Passage>,
+        stage: &mut dyn FnMut(Stage),
+    ) -> Result<(), Error> {
+        let nothing = question_likelihood(self.model, "(empty)", question)?;
+        let of = passages.len();
+        for (index, passage) in passages.iter_mut().enumerate() {
+            stage(Stage::Rerank(index, of));
+            passage.gain = question_likelihood(self.model, &passage.text, question)? - nothing;
+        }
+        passages.sort_by(|a, b| b.gain.total_cmp(&a.gain));
+        let mut kept: Vec<Passage> = Vec::new();
+        for passage in passages.drain(..) {
+            let overlaps = kept.iter().any(|better| {
+                better.document == passage.document
+                    && better.start < passage.start + passage.text.len()
+                    && passage.start < better.start + better.text.len()
+            });
+            if !overlaps {
+                kept.push(passage);
+            }
+        }
+        *passages = kept;
+        Ok(())
+    }
+}
+
+/// What finding gave.
+#[derive(Debug, Default)]
+struct Located {
+    /// Best first.
+    blocks: Vec<usize>,
+    /// The finders' scores of all blocks, if they were asked.
+    scores: Vec<f32>,
+    total: usize,
+}
+
+impl Located {
+    /// The share of the finders' attention outside `read`.
+    fn unread(&self, read: impl Iterator<Item = usize>) -> f64 {
+        let most = self.scores.iter().fold(f32::NEG_INFINITY, |most, score| most.max(*score));
+        let mass = |score: f32| f64::from(score - most).exp();
+        let all: f64 = self.scores.iter().map(|score| mass(*score)).sum();
+        if all > 0.0 { 1.0 - read.map(|block| mass(self.scores[block])).sum::<f64>() / all } else { 1.0 }
+    }
+}
+
+/// One list from two, in turns, each block once.
+fn interleave(a: &[usize], b: &[usize]) -> Vec<usize> {
+    let mut both = Vec::with_capacity(a.len() + b.len());
+    for index in 0..a.len().max(b.len()) {
+        for block in [a.get(index), b.get(index)].into_iter().flatten() {
+            if !both.contains(block) {
+                both.push(*block);
+            }
+        }
+    }
+    both
+}
+
+/// Widen a range to the ends of the sentences that it cuts through, by at most this many bytes a side.
+fn widen(text: &str, range: Range<usize>) -> Range<usize> {
+    const MOST: usize = 200;
+    let is_end = |(_, c): &(usize, char)| matches!(c, '.' | '!' | '?' | '\n');
+    let low = text.floor_char_boundary(range.start.saturating_sub(MOST));
+    let before = text[low..range.start].char_indices().rfind(is_end);
+    let start = before.map_or(range.start, |(at, c)| low + at + c.len_utf8());
+    let high = text.ceil_char_boundary((range.end + MOST).min(text.len()));
+    let after = text[range.end..high].char_indices().find(is_end);
+    let end = after.map_or(range.end, |(at, c)| range.end + at + c.len_utf8());
+    start..end
+}
+
+/// `ln P(question | passage)`.
+fn question_likelihood(model: &Model, passage: &str, question: &str) -> Result<f64, Error> {
+    let instruction = format!("Passage: {passage}\n\nWrite the question that this passage answers.");
+    let mut tokens = model.chat_prompt(&[Message::new(Role::User, instruction)])?;
+    let first = tokens.len();
+    tokens.extend::<Vec<TokenId>>(model.tokenizer().encode(question, Special::Text));
+    Ok(-score(model, &tokens, first, Visible::All)?.nll)
+}
+
+/// The passages and the question as an ordinary prompt. The last passages, which are the worst, are left out as far
+/// as the window has no room for them beside the answer.
+fn prompt(
+    model: &Model,
+    question: &str,
+    passages: &mut Vec<Passage>,
+    request: &Request,
+) -> Result<Vec<TokenId>, Error> {
+    let window = model.config().window;
+    loop {
+        let mut ordered: Vec<&Passage> = passages.iter().collect();
+        ordered.sort_by(|a, b| (&a.document, a.start).cmp(&(&b.document, b.start)));
+        let texts: Vec<&str> = ordered.iter().map(|passage| passage.text.trim()).collect();
+        let content = format!(
+            "Passages from a long text:\n\n{}\n\nQuestion: {question} Answer briefly from the passages.",
+            texts.join("\n...\n")
+        );
+        let prompt = model.chat_prompt(&[Message::new(Role::User, content)])?;
+        let room = request.max_tokens.unwrap_or(0).min(window / 2);
+        if passages.len() <= 1 || prompt.len() + room <= window {
+            return Ok(prompt);
+        }
+        passages.pop();
+    }
+}
+
+/// The sentence of each passage that shares most with the answer and the question.
+fn cite(passages: &[Passage], question: &str, answer: &str) -> Vec<Citation> {
+    let best = passages.iter().fold(f64::NEG_INFINITY, |best, passage| best.max(passage.gain));
+    let all: f64 = passages.iter().map(|passage| (passage.gain - best).exp()).sum();
+    let words = |text: &str| -> Vec<String> {
+        text.split(|c: char| !c.is_alphanumeric())
+            .filter(|word| !word.is_empty())
+            .map(str::to_lowercase)
+            .collect()
+    };
+    let (asked, answered) = (words(question), words(answer));
+    passages
+        .iter()
+        .map(|passage| {
+            let shared = |sentence: &Range<usize>| {
+                let there = words(&passage.text[sentence.clone()]);
+                let new = |word: &&String| there.contains(word) && !asked.contains(word);
+                let count = answered.iter().filter(new).count() * 3
+                    + asked.iter().filter(|word| there.contains(word)).count();
+                // Of equals the shorter one says it more exactly.
+                (count, usize::MAX - sentence.len())
+            };
+            let quote = sentences(&passage.text).max_by_key(shared).unwrap_or(0..passage.text.len());
+            Citation {
+                document: passage.document.clone(),
+                start: (passage.start + quote.start) as u64,
+                end: (passage.start + quote.end) as u64,
+                quote: passage.text[quote].to_owned(),
+                weight: (passage.gain - best).exp() / all,
+            }
+        })
+        .collect()
+}
+
+/// Sentences or lines, without the white space around them.
+fn sentences(text: &str) -> impl Iterator<Item = Range<usize>> {
+    let mut start = 0;
+    text.split_inclusive(['.', '!', '?', '\n']).filter_map(move |piece| {
+        let (at, end) = (start + piece.len() - piece.trim_start().len(), start + piece.trim_end().len());
+        start += piece.len();
+        (end > at).then_some(at..end)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_lists_take_turns() {
+        assert_eq!(interleave(&[5, 1, 2], &[1, 7]), [5, 1, 7, 2]);
+        assert_eq!(interleave(&[], &[3]), [3]);
+    }
+
+    #[test]
+    fn ranges_widen_to_sentences() {
+        let text = "One is here. Two is cut. Three is after.";
+        assert_eq!(&text[widen(text, 18..22)], " Two is cut.");
+        assert_eq!(&text[widen(text, 0..text.len())], text);
+    }
+
+    #[test]
+    fn the_quote_holds_the_answer() {
+        let passage = Passage {
+            block: 0,
+            document: "a".to_owned(),
+            start: 100,
+            text: "It rained. The baker carried a lamp. Nobody saw the baker.".to_owned(),
+            gain: 3.0,
+        };
+        let cited = cite(&[passage], "What did the baker carry?", "A lamp.");
+        assert_eq!(cited[0].quote, "The baker carried a lamp.");
+        assert_eq!((cited[0].start, cited[0].end), (111, 136));
+        assert!((cited[0].weight - 1.0).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,192 @@
+//! Laws of a memory, on a tiny model: whatever the way there, the same memory; citations are the documents' bytes.
+use longleaf_engine::kernel::Compute;
+use longleaf_engine::memory::{Asking, Stages};
+use longleaf_engine::store::{SectionId, StreamId};
+use longleaf_engine::{Document, Memory, Model, Request};
+use longleaf_memory::finder::{Head, Profile};
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The tiny model, which has a token for nearly every byte, with a window that holds a passage.
+fn model(threads: usize) -> Model {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/models/smollm2");
+    let wide = tempfile::tempdir().expect("a folder");
+    for file in ["model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(path.join(file), wide.path().join(file)).expect("copied");
+    }
+    let config = std::fs::read_to_string(path.join("config.json")).expect("a configuration");
+    let widened = config.replace("\"max_position_embeddings\": 256", "\"max_position_embeddings\": 4096");
+    assert_ne!(config, widened);
+    std::fs::write(wide.path().join("config.json"), widened).expect("written");
+    // Kept for as long as the test runs: the memory's fingerprint reads it again.
+    Model::open(&wide.keep(), &Arc::new(Compute::new(threads))).expect("the tiny model")
+}
+
+fn profile() -> Profile {
+    Profile { heads: vec![Head { layer: 0, head: 1 }, Head { layer: 1, head: 2 }], run: 256, distance: 100 }
+}
+
+fn text(seed: usize, lines: usize) -> String {
+    let words =
+        ["bell", "lantern", "harbour", "seven", "Cordelia", "quiet", "rain", "ledger", "oak", "ünder"];
+    let line = |i: usize| {
+        let word = |j: usize| words[(i * 31 + j * 17 + seed * 7 + i * i % 13) % words.len()];
+        format!("{} {} saw the {} {}.\n", word(0), i, word(1), word(2))
+    };
+    (0..lines).map(line).collect()
+}
+
+fn document(name: &str, text: &str) -> Document {
+    Document::new(name, text.as_bytes().to_vec()).expect("a text")
+}
+
+fn add(memory: &mut Memory<'_>, document: &Document) -> usize {
+    let added = memory.add(document, &mut |_| ControlFlow::Continue(())).expect("it is read");
+    assert!(!added.interrupted);
+    added.tokens
+}
+
+/// Everything kept of a document, section by section.
+fn kept(memory: &Memory<'_>, name: &str) -> BTreeMap<(usize, String), Vec<u8>> {
+    let store = memory.store();
+    let mut streams = vec![
+        ("text".to_owned(), StreamId::TEXT),
+        ("tokens".to_owned(), StreamId::TOKENS),
+        ("ends".to_owned(), StreamId::ENDS),
+        ("lexical".to_owned(), StreamId::LEXICAL),
+    ];
+    for name in ["finder.l0.k0", "finder.l1.k1"] {
+        streams.push((name.to_owned(), store.find_stream(name).expect("a stream of keys")));
+    }
+    let sections: Vec<SectionId> = store.find(name).expect("the document").sections.clone();
+    let mut kept = BTreeMap::new();
+    for (index, section) in sections.iter().enumerate() {
+        for (name, stream) in &streams {
+            kept.insert((index, name.clone()), store.read_all(*section, *stream).expect("readable"));
+        }
+    }
+    kept
+}
+
+fn asking(stages: Stages) -> Asking {
+    Asking { stages, request: Request { max_tokens: Some(4), ..Request::default() }, ..Asking::default() }
+}
+
+#[test]
+fn interrupted_readings_go_on_to_the_same_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model(1);
+    let text = text(1, 2500);
+    let book = document("book", &text);
+    let mut whole = Memory::with_profile(&folder.path().join("whole"), &model, profile()).unwrap();
+    let tokens = add(&mut whole, &book);
+
+    let path = folder.path().join("pieces");
+    let (mut pieces, mut interruptions) = (0, 0);
+    loop {
+        // Opened anew each time, as after a restart.
+        let mut memory = Memory::with_profile(&path, &model, profile()).unwrap();
+        let mut runs = 0;
+        let added = memory
+            .add(&book, &mut |_| {
+                runs += 1;
+                if runs == 7 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })
+            .unwrap();
+        pieces += added.tokens;
+        if !added.interrupted {
+            assert_eq!(kept(&memory, "book"), kept(&whole, "book"));
+            break;
+        }
+        interruptions += 1;
+    }
+    assert!(interruptions > 3, "{interruptions} interruptions");
+    assert_eq!(pieces, tokens, "nothing was read twice");
+}
+
+#[test]
+fn an_edited_document_is_as_if_read_afresh_and_costs_only_the_edit() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model(2);
+    let before = text(2, 6000);
+    let after = before.replacen("saw the", "never saw the", 1);
+    let mut edited = Memory::with_profile(&folder.path().join("edited"), &model, profile()).unwrap();
+    let all = add(&mut edited, &document("book", &before));
+    let again = add(&mut edited, &document("book", &after));
+    assert!(again > 0 && again < all / 2, "{again} of {all} tokens read again");
+    let mut fresh = Memory::with_profile(&folder.path().join("fresh"), &model, profile()).unwrap();
+    add(&mut fresh, &document("book", &after));
+    assert_eq!(kept(&edited, "book"), kept(&fresh, "book"));
+    assert_eq!(add(&mut edited, &document("book", &after)), 0, "known already");
+    assert_eq!(add(&mut edited, &document("copy", &after)), 0, "the same under another name");
+}
+
+#[test]
+fn neither_threads_nor_the_order_of_documents_change_an_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, two) = (model(1), model(3));
+    let documents = [document("a", &text(3, 1200)), document("b", &text(4, 1500))];
+    let mut forth = Memory::with_profile(&folder.path().join("forth"), &one, profile()).unwrap();
+    let mut back = Memory::with_profile(&folder.path().join("back"), &two, profile()).unwrap();
+    for document in &documents {
+        add(&mut forth, document);
+    }
+    for document in documents.iter().rev() {
+        add(&mut back, document);
+    }
+    let asking = asking(Stages { finder: true, lexical: true, rerank: true });
+    for question in ["Who saw Cordelia 777?", "What did the ledger say of rain 41?"] {
+        let ask = |memory: &mut Memory<'_>| {
+            memory.ask(question, &asking, &mut |_| (), &mut |_| ControlFlow::Continue(())).unwrap()
+        };
+        let (forth, back) = (ask(&mut forth), ask(&mut back));
+        assert_eq!(forth.citations, back.citations);
+        assert_eq!(forth.confidence.to_bits(), back.confidence.to_bits());
+        assert_eq!(forth.answer.map(|answer| answer.tokens), back.answer.map(|answer| answer.tokens));
+    }
+}
+
+#[test]
+fn citations_are_the_documents_own_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model(2);
+    let text = text(5, 4000).replacen("quiet 2000 saw", "The zeppelin Ümlaut landed. quiet 2000 saw", 1);
+    let marked = text.replacen("2001 saw", "2001 greeted the zeppelin and saw", 1);
+    let mut memory = Memory::with_profile(&folder.path().join("m"), &model, profile()).unwrap();
+    add(&mut memory, &document("other", "Something else.\n"));
+    add(&mut memory, &document("book", &marked));
+    let asking = asking(Stages { finder: false, lexical: true, rerank: false });
+    let reply = memory
+        .ask("Who greeted the zeppelin?", &asking, &mut |_| (), &mut |_| ControlFlow::Continue(()))
+        .unwrap();
+    assert!(reply.found && !reply.citations.is_empty());
+    for citation in &reply.citations {
+        let source = if citation.document == "book" { marked.as_str() } else { "Something else.\n" };
+        assert_eq!(source.get(citation.start as usize..citation.end as usize), Some(citation.quote.as_str()));
+    }
+    assert!(reply.citations[0].quote.contains("zeppelin"), "{:?}", reply.citations[0]);
+    let weights: f64 = reply.citations.iter().map(|citation| citation.weight).sum();
+    assert!((weights - 1.0).abs() < 1e-9);
+    assert_eq!(reply.coverage.blocks_scored, reply.coverage.blocks_total);
+}
+
+#[test]
+fn another_model_or_profile_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model(1);
+    let path = folder.path().join("m");
+    add(&mut Memory::with_profile(&path, &model, profile()).unwrap(), &document("a", "Text.\n"));
+    let other = Profile { heads: vec![Head { layer: 0, head: 0 }], ..profile() };
+    let error = Memory::with_profile(&path, &model, other).unwrap_err().to_string();
+    assert!(error.contains("made for another model"), "{error}");
+    let error = Memory::open_or_create(&path, &model).unwrap_err().to_string();
+    assert!(error.contains("not known which"), "{error}");
+    let nothing = folder.path().join("nothing");
+    assert!(Memory::with_profile(&nothing, &model, profile()).is_ok());
+    let mut empty = Memory::with_profile(&nothing, &model, profile()).unwrap();
+    let asking = asking(Stages { finder: true, lexical: true, rerank: true });
+    let reply = empty.ask("Anything?", &asking, &mut |_| (), &mut |_| ControlFlow::Continue(())).unwrap();
+    assert!(!reply.found && reply.citations.is_empty());
+}

@@ -1,0 +1,20 @@
+//! Finding by attention: a few heads in the lower part of a model look straight at the place that a question asks
+//! for, however much text lies around it.
+//!
+//! ```text
+//! reading   tokens ─► the lowest layers, run by run ─► keys of the finder heads, 8 bits a number ─► a stream each
+//! asking    question ─► the same layers ─► queries, rotated to one fixed distance
+//!           every block of every document:  mass = ln Σ over its tokens e^(q·k / √d)      exactly, none is skipped
+//!           score(block) = mean over heads, of the largest over the question's tokens, of ln softmax over blocks
+//! ```
+//! Only the layers up to the last finder head are run, and of that one only the projection of its keys: reading so
+//! deep costs about a third of a forward pass. Keys are stored unrotated, so that a block scores alike wherever it
+//! stands; text is read in independent *runs* that start at position 0, so that what a run's keys are depends on
+//! its own text alone, and a changed document shares all its other runs with what it was.
+mod profile;
+mod reader;
+mod scan;
+
+pub use profile::{Head, KeyStream, Profile};
+pub use reader::{Queries, Reader};
+pub use scan::{Block, Finder};

@@ -1,0 +1,95 @@
+//! Which heads find, model by model.
+use longleaf_kernel::{DType, PackedMatrix};
+use longleaf_model::Config;
+
+/// One query head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Head {
+    /// Its layer, counted from 0.
+    pub layer: usize,
+    /// Its number among the query heads.
+    pub head: usize,
+}
+
+/// The keys that finder heads look at: one KV head, which several of them may share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyStream {
+    /// Its layer, counted from 0.
+    pub layer: usize,
+    /// Its number among the KV heads.
+    pub kv_head: usize,
+}
+
+impl KeyStream {
+    /// The name of its stream in a store.
+    pub fn name(self) -> String {
+        format!("finder.l{}.k{}", self.layer, self.kv_head)
+    }
+}
+
+/// How a model finds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Profile {
+    /// The heads, ascending.
+    pub heads: Vec<Head>,
+    /// Tokens that are read together; a multiple of the block.
+    pub run: usize,
+    /// How far away, in tokens, a question is made to believe that every key is.
+    pub distance: usize,
+}
+
+/// A model, known by its shape.
+struct Known {
+    family: &'static str,
+    layers: usize,
+    hidden_size: usize,
+    /// Layer and head of each finder.
+    heads: &'static [(usize, usize)],
+}
+
+/// What was found by measurement (see `docs/experiments.md`).
+const KNOWN: [Known; 1] =
+    // SmolLM2-135M.
+    [Known { family: "llama", layers: 30, hidden_size: 576, heads: &[(7, 7), (8, 0)] }];
+
+impl Profile {
+    /// The profile of a model whose finder heads are known, `None` for any other.
+    pub fn known(config: &Config) -> Option<Self> {
+        let shape = (config.family, config.layers, config.hidden_size);
+        let known = KNOWN.iter().find(|known| (known.family, known.layers, known.hidden_size) == shape)?;
+        let heads = known.heads.iter().map(|&(layer, head)| Head { layer, head }).collect();
+        Some(Self { heads, run: 1024, distance: 1024 })
+    }
+
+    /// How many of the lowest layers a question must pass through, the last one's attention aside.
+    pub fn layers(&self) -> usize {
+        self.heads.iter().map(|head| head.layer + 1).max().unwrap_or(0)
+    }
+
+    /// The KV head that `head` looks at.
+    pub fn keys_of(head: Head, config: &Config) -> KeyStream {
+        KeyStream { layer: head.layer, kv_head: head.head / (config.heads / config.kv_heads) }
+    }
+
+    /// The streams of keys to be kept, ascending.
+    pub fn streams(&self, config: &Config) -> Vec<KeyStream> {
+        let mut streams: Vec<_> = self.heads.iter().map(|head| Self::keys_of(*head, config)).collect();
+        streams.sort_unstable();
+        streams.dedup();
+        streams
+    }
+
+    /// Numbers in a stored key: a head's, filled up with zeros to whole blocks of `Q8_0`.
+    pub fn width(config: &Config) -> usize {
+        config.head_dim.next_multiple_of(DType::Q8_0.block_len())
+    }
+
+    /// Bytes of one row of a key stream: [`Self::PANEL`] tokens as `Q8_0` panels.
+    pub fn panel_bytes(config: &Config) -> usize {
+        let panel = PackedMatrix::zeroed(DType::Q8_0, Self::PANEL, Self::width(config));
+        panel.expect("whole blocks").bytes()
+    }
+
+    /// Tokens in one row of a key stream.
+    pub const PANEL: usize = 16;
+}
