@@ -44,23 +44,30 @@ fn answers_as_transformers_does() {
         serde_json::from_str(&text).expect("JSON")
     };
     let (prompts, golden) = (read("prompts.json"), read("smollm2.json"));
+    // Plain Rust needs minutes for a prompt of a thousand tokens, and half a second for a token.
+    let scalar = answer(&["doctor", "--json"])["kernels"]["used"] == "scalar";
+    let steps = if scalar { 6 } else { 64 };
+    let count = steps.to_string();
     for (prompt, golden) in
         prompts.as_array().expect("a list").iter().zip(golden["prompts"].as_array().expect("a list"))
     {
         let name = prompt["name"].as_str().expect("a name");
         assert_eq!(golden["name"], name);
-        let mut args = vec!["run", "-n", "64", "--ignore-eos", "--json"];
+        let mut args = vec!["run", "-n", &count, "--ignore-eos", "--json"];
         match prompt["messages"].as_array().map(Vec::as_slice) {
             Some([message]) => args.extend(["-p", message["content"].as_str().expect("text")]),
             None => args.extend(["--raw", "-p", prompt["text"].as_str().expect("text")]),
             // More than one turn is no prompt of the command line.
             Some(_) => continue,
         }
-        let found = answer(&args);
         let length = golden["prompt"].as_array().expect("a list").len();
+        if scalar && length > 100 {
+            continue;
+        }
+        let found = answer(&args);
         assert_eq!(found["usage"]["prompt_tokens"], length, "{name}");
         let (found, expected) = (&found["tokens"], &golden["transformers"]["greedy"]);
-        let differs = (0..64).find(|at| found[at] != expected[at]);
+        let differs = (0..steps).find(|at| found[at] != expected[at]);
         if let Some(at) = differs {
             let logit = |rank: usize| golden["transformers"]["logits"][at][rank].as_f64().expect("a number");
             let gap = logit(0) - logit(1);
