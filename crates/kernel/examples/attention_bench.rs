@@ -1,10 +1,10 @@
 //! How close attention comes to the machine's ceilings.
 //!
 //! ```text
-//! cargo run --release -p longleaf-kernel --example attention_bench -- [threads] [repeats] [set]
+//! cargo run --release -p longleaf-kernel --example attention_bench -- [threads] [repeats] [words…]
 //! ```
 //!
-//! Prefill is held against the rate of products, decode against the rate of reading memory, both measured here.
+//! Only measurements whose line holds all the words are taken. Prefill is held against the rate of products, decode against the rate of reading memory, both measured here.
 //! Products of masked pairs are not counted.
 #![expect(unsafe_code, reason = "the peak is measured with bare instructions")]
 #![expect(clippy::print_stdout, reason = "a report")]
@@ -120,7 +120,7 @@ fn main() {
     let number =
         |index: usize, default| arguments.get(index).map_or(default, |a| a.parse().expect("a number"));
     let (threads, repeats) = (number(0, 1), number(1, 5));
-    let sets = supported().into_iter().filter(|set| arguments.get(2).is_none_or(|name| name == set.name()));
+    let wanted = |label: &str| arguments.iter().skip(2).all(|word| label.contains(word.as_str()));
     let peaks = peaks(repeats);
     let read = read_rate(&Pool::new(threads), repeats);
     println!(
@@ -132,7 +132,7 @@ fn main() {
     let pool = Pool::new(threads);
     let time = least(repeats, || (0..1000).for_each(|_| pool.run(threads, &|task| _ = black_box(task))));
     println!("an empty loop: {:.2} µs", time * 1e3);
-    for kernels in sets {
+    for kernels in supported() {
         let compute = Compute::with(kernels, threads);
         for format in [KvFormat::Bf16, KvFormat::F32] {
             let peak = if format == KvFormat::Bf16 { peaks.0 } else { peaks.1 } * threads as f64;
@@ -140,29 +140,28 @@ fn main() {
                 let label = format!("{:7} {format:?} {:12}", kernels.name(), model.name);
                 // Prefill: the last 512 of `depth` tokens.
                 for (depth, tokens) in [(512, 512), (8192, 512)] {
-                    let seconds = measure(&compute, format, model, (1, depth, tokens), repeats);
-                    let pairs = (0..tokens).map(|i| depth - tokens + i + 1).sum::<usize>();
-                    let flops = (4 * pairs * model.heads * model.dim) as f64;
-                    println!(
-                        "{label} prefill {tokens} at {depth:6}: {:8.3} ms {:6.1} GFLOP/s {:4.0} % of products",
-                        seconds * 1e3,
-                        flops / seconds / 1e9,
-                        100.0 * flops / seconds / peak
-                    );
+                    let label = format!("{label} prefill {tokens} at {depth:6}");
+                    if wanted(&label) {
+                        let seconds = measure(&compute, format, model, (1, depth, tokens), repeats);
+                        let pairs = (0..tokens).map(|i| depth - tokens + i + 1).sum::<usize>();
+                        let rate = (4 * pairs * model.heads * model.dim) as f64 / seconds;
+                        let (ms, gflops, share) = (seconds * 1e3, rate / 1e9, 100.0 * rate / peak);
+                        println!("{label}: {ms:8.3} ms {gflops:6.1} GFLOP/s {share:4.0} % of products");
+                    }
                 }
                 // Decode: one token after another, over as many layers as no cache holds.
                 for depth in [1024, 8192, 131_072] {
-                    let layer =
-                        depth * model.kv_heads * model.dim * 2 * if format == KvFormat::Bf16 { 2 } else { 4 };
-                    let layers = (256_000_000 / layer).clamp(1, 64);
-                    let seconds =
-                        measure(&compute, format, model, (layers, depth, 1), repeats) / layers as f64;
-                    println!(
-                        "{label} decode at {depth:6}:      {:8.3} ms {:6.1} GB/s    {:4.0} % of reading",
-                        seconds * 1e3,
-                        layer as f64 / seconds / 1e9,
-                        100.0 * layer as f64 / seconds / read
-                    );
+                    let label = format!("{label} decode at {depth:6}     ");
+                    if wanted(&label) {
+                        let number = if format == KvFormat::Bf16 { 2 } else { 4 };
+                        let layer = depth * model.kv_heads * model.dim * 2 * number;
+                        let layers = (256_000_000 / layer).clamp(1, 64);
+                        let seconds =
+                            measure(&compute, format, model, (layers, depth, 1), repeats) / layers as f64;
+                        let rate = layer as f64 / seconds;
+                        let (ms, gb, share) = (seconds * 1e3, rate / 1e9, 100.0 * rate / read);
+                        println!("{label}: {ms:8.3} ms {gb:6.1} GB/s    {share:4.0} % of reading");
+                    }
                 }
             }
         }

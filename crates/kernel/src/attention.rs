@@ -14,7 +14,7 @@
 //! This is the online softmax of Milakov and Gimelshein (2018) in the blocking of Dao et al. (2022). Exponents
 //! are to base 2: `log2 e` goes into the scale. A row's arithmetic depends on nothing but the row and the views:
 //! tiles and threads only choose who computes it, so decode and prefill give the same bits.
-use crate::kv::{CHUNK, pack_bf16};
+use crate::kv::CHUNK;
 use crate::lines::{LINE, Lines};
 use crate::pool::Pieces;
 use crate::{Attend, BLOCK_TOKENS, Kernels, KvBlock, KvFormat, KvView, Pool};
@@ -129,6 +129,8 @@ struct Tile {
     width: usize,
     /// `[strips]` of [`Scores::queries`].
     queries: Lines,
+    /// One row of them, on the way.
+    query: Lines,
     /// `[strips · STRIP]`.
     seen: Vec<(usize, usize)>,
     scores: Lines,
@@ -321,9 +323,7 @@ impl Call<'_> {
             // SAFETY: a query and head belong to one tile, and a tile is finished once.
             let out = unsafe { self.result.out.get(at * dim, dim) };
             let norm = if sum > 0.0 { 1.0 / sum } else { 0.0 };
-            for (out, sum) in out.iter_mut().zip(sums) {
-                *out = sum * norm;
-            }
+            self.kernels.scale(sums, norm, out);
             if let Some(mass) = &self.result.mass {
                 // SAFETY: as above.
                 let mass = unsafe { mass.get(at, 1) };
@@ -369,6 +369,7 @@ impl Tile {
         let steps = width / format.per_word();
         (self.rows, self.width) = (tokens.len() * group, width);
         self.queries.reserve(self.rows.div_ceil(STRIP) * steps * STRIP);
+        self.query.reserve(steps);
         self.scores.reserve(STRIP * BLOCK_TOKENS);
         self.weights.reserve(STRIP * BLOCK_TOKENS);
         let (from_row, from_step) = if kernels.query_rows(format) { (steps, 1) } else { (1, STRIP) };
@@ -377,20 +378,19 @@ impl Tile {
             tokens.flat_map(|token| (0..group).map(move |member| token * heads + head * group + member));
         for (row, at) in rows.enumerate() {
             let query = &attend.queries[at * dim..][..dim];
-            let words = &mut self.queries.words_mut()[row / STRIP * steps * STRIP + row % STRIP * from_row..];
-            let words = words.iter_mut().step_by(from_step).take(steps);
+            let packed = &mut self.query.words_mut()[..steps];
             match format {
                 KvFormat::F32 => {
-                    let numbers = query.iter().map(|q| (q * scale).to_bits());
-                    words.zip(numbers.chain(std::iter::repeat(0))).for_each(|(word, number)| *word = number);
+                    packed.fill(0);
+                    for (word, number) in packed.iter_mut().zip(query) {
+                        *word = (number * scale).to_bits();
+                    }
                 }
-                KvFormat::Bf16 => {
-                    let pairs = query.chunks(2).map(|pair| match *pair {
-                        [a, b] => pack_bf16(&[a * scale, b * scale]),
-                        _ => pack_bf16(&[pair[0] * scale]),
-                    });
-                    words.zip(pairs.chain(std::iter::repeat(0))).for_each(|(word, pair)| *word = pair);
-                }
+                KvFormat::Bf16 => kernels.pack_pairs(query, scale, packed),
+            }
+            let words = &mut self.queries.words_mut()[row / STRIP * steps * STRIP + row % STRIP * from_row..];
+            for (step, word) in packed.iter().enumerate() {
+                words[step * from_step] = *word;
             }
         }
     }

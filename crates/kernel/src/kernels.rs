@@ -53,6 +53,16 @@ pub trait Kernels: Sync + Debug {
         scalar::ops::blend(x, a, y, b);
     }
 
+    /// `out = factor · x`.
+    fn scale(&self, x: &[f32], factor: f32, out: &mut [f32]) {
+        scalar::ops::scale(x, factor, out);
+    }
+
+    /// `factor · x` as pairs of bf16, the first of a pair in the lower half; what is left of `words` becomes 0.
+    fn pack_pairs(&self, x: &[f32], factor: f32, words: &mut [u32]) {
+        scalar::ops::pack_pairs(x, factor, words);
+    }
+
     /// One row of [`crate::Compute::rms_norm`].
     fn rms_norm(&self, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
         scalar::ops::rms_norm(x, weight, eps, out);

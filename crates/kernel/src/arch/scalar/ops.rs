@@ -3,6 +3,7 @@
 //! Each is a loop over [`LANES`] independent lanes without fused multiplications, so that compiling it for wider
 //! vectors changes the speed and not one bit of the result. They are bound by memory or by division.
 use super::exp::exp2;
+use crate::kv::round_bf16;
 use std::f32::consts::LOG2_E;
 
 /// Partial sums of a reduction; also what the loops are unrolled to.
@@ -114,6 +115,25 @@ pub(crate) fn log_mass(x: &[f32], scale: f32) -> f32 {
     scale * max + sums[0].ln()
 }
 
+#[inline(always)]
+pub(crate) fn scale(x: &[f32], factor: f32, out: &mut [f32]) {
+    for (out, x) in out.iter_mut().zip(x) {
+        *out = x * factor;
+    }
+}
+
+#[inline(always)]
+pub(crate) fn pack_pairs(x: &[f32], factor: f32, words: &mut [u32]) {
+    let (pairs, last) = x.as_chunks::<2>();
+    for (word, pair) in words.iter_mut().zip(pairs) {
+        *word = round_bf16(pair[0] * factor) | round_bf16(pair[1] * factor) << 16;
+    }
+    if let [last] = last {
+        words[pairs.len()] = round_bf16(last * factor);
+    }
+    words[x.len().div_ceil(2)..].fill(0);
+}
+
 /// One token's heads.
 #[inline(always)]
 pub(crate) fn rope(row: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32]) {
@@ -132,6 +152,8 @@ macro_rules! compile {
     ($token:ty, $features:literal) => {
         compile! { $token, $features,
             blend(x: &mut [f32], a: f32, y: &[f32], b: f32),
+            scale(x: &[f32], factor: f32, out: &mut [f32]),
+            pack_pairs(x: &[f32], factor: f32, words: &mut [u32]),
             rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]),
             swiglu(gate: &mut [f32], up: &[f32]),
             add(x: &mut [f32], y: &[f32]),

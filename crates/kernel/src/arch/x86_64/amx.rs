@@ -175,6 +175,14 @@ impl Kernels for Amx {
         VECTORS.blend(x, a, y, b);
     }
 
+    fn scale(&self, x: &[f32], factor: f32, out: &mut [f32]) {
+        VECTORS.scale(x, factor, out);
+    }
+
+    fn pack_pairs(&self, x: &[f32], factor: f32, words: &mut [u32]) {
+        VECTORS.pack_pairs(x, factor, words);
+    }
+
     fn rms_norm(&self, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
         VECTORS.rms_norm(x, weight, eps, out);
     }

@@ -71,6 +71,14 @@ impl Kernels for Avx512 {
         ops::blend(self, x, a, y, b);
     }
 
+    fn scale(&self, x: &[f32], factor: f32, out: &mut [f32]) {
+        ops::scale(self, x, factor, out);
+    }
+
+    fn pack_pairs(&self, x: &[f32], factor: f32, words: &mut [u32]) {
+        ops::pack_pairs(self, x, factor, words);
+    }
+
     fn rms_norm(&self, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
         ops::rms_norm(self, x, weight, eps, out);
     }
