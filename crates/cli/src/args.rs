@@ -56,7 +56,7 @@ pub(crate) enum Command {
 /// Which model, and how it attends.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct ModelArgs {
-    /// A known name, a GGUF file, a folder in Hugging Face's layout, or org/repo[:file] on the hub; pulled if missing
+    /// A known name, a GGUF file, a folder in Hugging Face's layout, or org/repo or org/repo:file on the hub; pulled if missing
     #[arg(short, long, default_value = "smollm2")]
     pub(crate) model: String,
     /// What a token sees of those before it
@@ -168,7 +168,7 @@ pub(crate) struct Add {
     /// Text files; of folders, all that is text
     #[arg(required = true)]
     pub(crate) files: Vec<PathBuf>,
-    /// A known name, a GGUF file, a folder in Hugging Face's layout, or org/repo[:file] on the hub; pulled if missing
+    /// A known name, a GGUF file, a folder in Hugging Face's layout, or org/repo or org/repo:file on the hub; pulled if missing
     #[arg(short, long, default_value = "smollm2")]
     pub(crate) model: String,
 }
@@ -319,7 +319,7 @@ pub(crate) enum Suite {
 /// The hash is checked; what was interrupted goes on where it stopped. Prints the path.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Pull {
-    /// A known name (`doctor` lists them), or org/repo[:file] on the hub
+    /// A known name (`doctor` lists them), or org/repo or org/repo:file on the hub
     pub(crate) name: String,
 }
 

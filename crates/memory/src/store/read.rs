@@ -99,7 +99,7 @@ impl Store {
         Ok(bytes.as_chunks::<4>().0.iter().map(|row| u32::from_le_bytes(*row)).collect())
     }
 
-    /// Read bytes of a segment where an [`Extent`] says they lie: for scans that join the extents of many sections.
+    /// Read bytes of a segment where an [`Extent`](crate::Extent) says they lie: for scans that join the extents of many sections.
     ///
     /// # Panics
     /// If the store has no such segment.
