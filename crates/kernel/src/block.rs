@@ -6,7 +6,7 @@
 //! two levels, blocks of 256:  value = (d · scale[g]) · (u − offset)  or   (d · scale[g]) · u − (m · min[g])
 //! ```
 //! with `g` the number's group of 16 or 32 in the block, `d` and `m` half precision, `scale` and `min` small
-//! integers. [`split`] takes a block apart, [`Format`] says which of the four it is, and both [`decode`] and the
+//! integers. `split` takes a block apart, `Format` says which of the four it is, and both [`decode`] and the
 //! packing of matrices start from there: no other place knows where a bit lies in a file.
 use crate::DType;
 use half::{bf16, f16};
