@@ -300,9 +300,21 @@ pub(crate) struct Eval {
     /// ppl: cut them into windows of N tokens, each read alone from position 0
     #[arg(long, value_name = "N", default_value = "2048")]
     pub(crate) window: NonZeroUsize,
-    /// lambada: score the first N items
+    /// lambada: score the first N items; needle: hide N facts of each kind (256 at most)
     #[arg(long, value_name = "N", default_value = "500")]
     pub(crate) items: NonZeroUsize,
+    /// needle: hide them in the first N tokens of the files
+    #[arg(long, value_name = "N", default_value = "128000")]
+    pub(crate) memory_tokens: NonZeroUsize,
+    /// needle: kinds of facts
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "KIND,KIND", default_values = ["number", "sentence"])]
+    pub(crate) kind: Vec<NeedleKind>,
+    /// needle: decides the facts
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// needle: have the questions answered too, not only located
+    #[arg(long)]
+    pub(crate) answers: bool,
 }
 
 /// A measurement of quality.
@@ -312,6 +324,19 @@ pub(crate) enum Suite {
     Ppl,
     /// Share of passages whose last word is the model's first choice, token by token
     Lambada,
+    /// Share of facts, hidden in the files with look-alikes, that a memory finds
+    Needle,
+}
+
+/// A kind of hidden fact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NeedleKind {
+    /// A number that belongs to a name
+    Number,
+    /// 128 bits in hexadecimal that belong to a name
+    Uuid,
+    /// Who did what, in a sentence
+    Sentence,
 }
 
 /// Get a model: from this machine, the Hugging Face hub, or the Python packages that carry it

@@ -4,12 +4,14 @@
 //! * [`Model`]: weights, tokenizer and chat template; [`Session`]: one sequence on it, which answers a [`Request`].
 //! * [`Memory`]: documents of any length on disk, and answers from them with citations.
 //! * [`Sampler`]: logits to a token, the same ones for the same seed.
+//! * [`needle`]: facts hidden in long texts, to see whether they are found.
 //! * [`scoring`]: how probable a model finds a text.
 //! * [`Error`], whose [`kind`](Error::kind) says what a caller can do about it.
 #![forbid(unsafe_code)]
 mod error;
 pub mod memory;
 mod model;
+pub mod needle;
 pub mod pull;
 pub mod registry;
 pub mod sampler;

@@ -62,25 +62,36 @@ pub(crate) struct Read {
 
 /// Read files into a memory, with progress. Ctrl-C ends it with what there is.
 pub(crate) fn read(memory: &mut Memory<'_>, files: &[PathBuf]) -> Result<Read> {
-    let interrupted = interrupt()?;
     let total: u64 = files.iter().filter_map(|file| Some(fs::metadata(file).ok()?.len())).sum();
+    let open = |file: &PathBuf| {
+        let name = file.display().to_string();
+        let bytes = fs::read(file).with_context(|| name.clone())?;
+        match Document::new(name.clone(), bytes) {
+            Ok(document) => Ok(Some(document)),
+            // Among many files some are pictures; one that was named alone is an error.
+            Err(_) if files.len() > 1 => {
+                output::note(&format!("{name}: not a text, left out"));
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    };
+    read_documents(memory, total, files.iter().filter_map(|file| open(file).transpose()))
+}
+
+/// Read documents of `total` bytes, or about that, into a memory, with progress.
+pub(crate) fn read_documents(
+    memory: &mut Memory<'_>,
+    total: u64,
+    documents: impl Iterator<Item = Result<Document>>,
+) -> Result<Read> {
+    let interrupted = interrupt()?;
     let bar = output::bar("{msg} {wide_bar} {bytes}/{total_bytes} {eta}");
     bar.set_length(total);
     let start = Instant::now();
     let (mut before, mut read) = (0, Read::default());
-    for file in files {
-        let name = file.display().to_string();
-        let bytes = fs::read(file).with_context(|| name.clone())?;
-        let size = bytes.len() as u64;
-        let document = match Document::new(name.clone(), bytes) {
-            Ok(document) => document,
-            // Among many files some are pictures; one that was named is an error.
-            Err(_) if files.len() > 1 => {
-                bar.suspend(|| output::note(&format!("{name}: not a text, left out")));
-                continue;
-            }
-            Err(error) => return Err(error.into()),
-        };
+    for document in documents {
+        let document = document?;
         let earlier = read.tokens;
         let added = memory.add(&document, &mut |reading| {
             bar.set_position(before + reading.bytes as u64);
@@ -91,7 +102,7 @@ pub(crate) fn read(memory: &mut Memory<'_>, files: &[PathBuf]) -> Result<Read> {
             ));
             if interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
-        before += size;
+        before += document.text().len() as u64;
         read.tokens += added.tokens;
         if added.interrupted {
             read.interrupted = true;

@@ -1,8 +1,10 @@
 //! `longleaf eval`
 //!
 //! The protocols stand in `testdata/golden/README.md`, so that others can repeat them to the token.
+mod needle;
+
 use crate::args::{Eval, Suite, UsageError};
-use crate::commands::pull;
+use crate::commands::{add, pull};
 use crate::output;
 use crate::settings::Settings;
 use anyhow::{Context, Result, bail};
@@ -31,10 +33,10 @@ struct Cell<'a> {
 }
 
 pub(crate) fn eval(args: &Eval, settings: &Settings) -> Result<()> {
-    let model = pull::open(&args.model.model, settings)?;
     match args.suite {
-        Suite::Ppl => perplexity(args, settings, &model),
-        Suite::Lambada => lambada(args, settings, &model),
+        Suite::Ppl => perplexity(args, settings, &pull::open(&args.model.model, settings)?),
+        Suite::Lambada => lambada(args, settings, &pull::open(&args.model.model, settings)?),
+        Suite::Needle => needle::needle(args, settings, &add::open_to_read(&args.model.model, settings)?),
     }
 }
 
@@ -145,7 +147,7 @@ fn print(settings: &Settings, cell: &Cell<'_>, measure: &str) -> Result<()> {
         return output::json(cell);
     }
     output::text(&format!(
-        "{} {}: {measure} {:.4} (95 %: {:.4} to {:.4}), n = {}, {} attention\n",
+        "{} {}: {measure} {:.4} (95 %: {:.4} to {:.4}), n = {}, {}\n",
         cell.suite, cell.task, cell.score, cell.low, cell.high, cell.n, cell.method
     ))
 }

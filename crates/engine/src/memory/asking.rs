@@ -3,8 +3,8 @@ use super::Memory;
 use crate::scoring::score;
 use crate::session::{Answer, Progress, Request, Session};
 use crate::{Error, Model};
-use longleaf_memory::StreamId;
 use longleaf_memory::finder::{Block, Reader};
+use longleaf_memory::{SectionId, StreamId};
 use longleaf_model::Visible;
 use longleaf_text::{Message, Role, Special, TokenId};
 use std::ops::{ControlFlow, Range};
@@ -65,6 +65,17 @@ pub struct Citation {
     pub quote: String,
     /// The passage's share of all that were re-read; they add up to 1.
     pub weight: f64,
+}
+
+/// A block that a search found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hit {
+    /// The document's name.
+    pub document: String,
+    /// First byte of the block in the document's text.
+    pub start: u64,
+    /// One past the last.
+    pub end: u64,
 }
 
 /// How much of the memory an answer has seen.
@@ -196,6 +207,24 @@ impl Memory<'_> {
         Ok(reply)
     }
 
+    /// The blocks that a question finds, best first, neither re-ranked nor read: at most
+    /// [`candidates`](Asking::candidates) of them.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn search(&mut self, question: &str, asking: &Asking) -> Result<Vec<Hit>, Error> {
+        self.view()?;
+        let mut blocks = self.locate(question, asking).blocks;
+        blocks.truncate(asking.candidates);
+        let hit = |block: usize| {
+            let Place { document, start, ends, first, last, .. } = self.place(block)?;
+            let end_of = |token: usize| if token == 0 { 0 } else { u64::from(ends[token - 1]) };
+            let start = start as u64;
+            Ok(Hit { document, start: start + end_of(first), end: start + end_of(last) })
+        };
+        blocks.into_iter().map(hit).collect()
+    }
+
     /// The blocks worth a closer look, best first.
     fn locate(&self, question: &str, asking: &Asking) -> Located {
         let view = self.view.as_ref().expect("made before");
@@ -233,26 +262,34 @@ impl Memory<'_> {
         located
     }
 
-    /// The text around one block, as much of it as is re-read.
-    fn passage(&self, block: usize) -> Result<Passage, Error> {
+    /// Where a block stands.
+    fn place(&self, block: usize) -> Result<Place, Error> {
         let view = self.view.as_ref().expect("made before");
         let Block { section, first, tokens } = view.finder.blocks()[block];
         let ends = self.store.read_u32(section, StreamId::ENDS)?;
-        let bytes = self.store.read_all(section, StreamId::TEXT)?;
+        let document = self.store.documents().find(|document| document.sections.contains(&section));
+        let sections = document.iter().flat_map(|document| &document.sections);
+        let before = sections.take_while(|id| **id != section).filter_map(|id| self.store.section(*id));
+        let start = before.map(|section| section.bytes(StreamId::TEXT) as usize).sum();
+        let document = document.map(|document| document.name.clone()).unwrap_or_default();
         let (first, last) = (first as usize, (first + tokens) as usize);
-        let end_of = |tokens: usize| if tokens == 0 { 0 } else { ends[tokens.min(ends.len()) - 1] as usize };
+        if last > ends.len() {
+            let (keys, words) = (last, ends.len());
+            return Err(Error::Halves { path: self.path.clone(), keys, words });
+        }
+        Ok(Place { section, document, start, ends, first, last })
+    }
+
+    /// The text around one block, as much of it as is re-read.
+    fn passage(&self, block: usize) -> Result<Passage, Error> {
+        let Place { section, document, start, ends, first, last } = self.place(block)?;
+        let bytes = self.store.read_all(section, StreamId::TEXT)?;
         let text = String::from_utf8_lossy(&bytes);
+        let end_of = |token: usize| if token == 0 { 0 } else { ends[token.min(ends.len()) - 1] as usize };
         let from = text.floor_char_boundary(end_of(first.saturating_sub(MARGIN.0)));
         let to = text.ceil_char_boundary(end_of(last + MARGIN.1));
         let range = widen(&text, from..to);
-        let mut start = range.start;
-        let document = self.store.documents().find(|document| document.sections.contains(&section));
-        for before in document.iter().flat_map(|document| &document.sections).take_while(|id| **id != section)
-        {
-            start += self.store.section(*before).map_or(0, |section| section.bytes(StreamId::TEXT) as usize);
-        }
-        let document = document.map(|document| document.name.clone()).unwrap_or_default();
-        Ok(Passage { block, document, start, text: text[range].to_owned(), gain: 0.0 })
+        Ok(Passage { block, document, start: start + range.start, text: text[range].to_owned(), gain: 0.0 })
     }
 
     /// Order passages by how probable the question is after each of them, read alone (Sachan et al., *Improving
@@ -284,6 +321,21 @@ impl Memory<'_> {
         *passages = kept;
         Ok(())
     }
+}
+
+/// Where a block stands.
+#[derive(Debug)]
+struct Place {
+    section: SectionId,
+    document: String,
+    /// Where the section begins in the document's text.
+    start: usize,
+    /// Where each of the section's tokens ends in the section's text.
+    ends: Vec<u32>,
+    /// The block's first token.
+    first: usize,
+    /// One past its last.
+    last: usize,
 }
 
 /// What finding gave.
