@@ -31,7 +31,7 @@ mod decode;
 mod document;
 mod error;
 #[doc(hidden)]
-pub mod fuzz;
+pub mod fuzzing;
 mod section;
 mod template;
 mod tokenizer;

@@ -6,9 +6,10 @@
 //! they see the messages, nothing else, and run on a limited amount of fuel.
 
 mod json;
+mod quote;
 mod time;
 
-use crate::{Error, Tokenizer};
+use crate::{Error, Special, TokenId, Tokenizer};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde};
 use minijinja::{Environment, ErrorKind, Value, context};
@@ -88,6 +89,8 @@ impl ChatTemplate {
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_filter("tojson", json::tojson);
+        // Python's None cannot be iterated over, and templates ask that of `tools`.
+        environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
         environment.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
         });
@@ -167,6 +170,29 @@ impl ChatTemplate {
     }
 }
 
+impl ChatTemplate {
+    /// The tokens of the prompt for a conversation. Control tokens that the template writes are control tokens;
+    /// those written out in messages and tools are text, so that nobody can end a turn but the template.
+    ///
+    /// # Errors
+    /// As [`render`](Self::render).
+    pub fn encode(
+        &self,
+        tokenizer: &Tokenizer,
+        messages: &[Message],
+        tools: &[serde_json::Value],
+        add_generation_prompt: bool,
+    ) -> Result<Vec<TokenId>, Error> {
+        let quotes = quote::Quotes::new(messages, tools);
+        let messages = quotes.messages(messages, tokenizer);
+        let tools: Vec<_> = tools.iter().map(|tool| quotes.json(tool, tokenizer)).collect();
+        let (text, quoted) = quotes.remove(&self.render(&messages, &tools, add_generation_prompt)?);
+        let mut ids = Vec::new();
+        tokenizer.encode_quoting(&text, Special::Parse, &quoted, &mut |id, _| ids.push(id));
+        Ok(ids)
+    }
+}
+
 fn template_error(error: minijinja::Error) -> Error {
     Error::Template { line: error.line().unwrap_or(0), source: Box::new(error) }
 }
@@ -178,7 +204,7 @@ fn without_generation_marks(source: &str) -> String {
     let mut rest = source;
     while let Some(open) = rest.find("{%") {
         let (before, tag) = rest.split_at(open);
-        let Some(close) = tag.find("%}") else { break };
+        let Some(close) = tag[2..].find("%}").map(|at| at + 2) else { break };
         let (tag, after) = tag.split_at(close);
         result.push_str(before);
         let name = tag[2..].trim_matches(['-', '+', ' ', '\n', '\t', '\r']);

@@ -97,8 +97,19 @@ impl Tokenizer {
 
     /// Calls `token` with each token of a text and its byte range, in order.
     pub fn encode_each(&self, text: &str, special: Special, mut token: impl FnMut(TokenId, Span)) {
+        self.encode_quoting(text, special, &[], &mut token);
+    }
+
+    /// As [`encode_each`](Self::encode_each), but control tokens in the ranges `quoted`, ascending, are text.
+    pub(crate) fn encode_quoting(
+        &self,
+        text: &str,
+        special: Special,
+        quoted: &[Span],
+        token: &mut impl FnMut(TokenId, Span),
+    ) {
         let mut after_special = true;
-        self.special.fragments(text, special, |start, end, id| {
+        self.special.fragments(text, special, quoted, |start, end, id| {
             if let Some(id) = id {
                 token(id, Span { start, end });
                 after_special = true;
@@ -166,6 +177,11 @@ impl Tokenizer {
     /// The id of a control or added token by its name, such as `<|im_end|>`.
     pub fn special_id(&self, name: &str) -> Option<TokenId> {
         self.special.id(name)
+    }
+
+    /// Calls `found` with the range of each control token written out in `text`.
+    pub(crate) fn controls(&self, text: &str, found: impl FnMut(Span)) {
+        self.special.controls(text, found);
     }
 
     /// Number of tokens; ids are below it.

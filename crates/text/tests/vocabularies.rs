@@ -5,6 +5,7 @@
 //! vocabularies they fail.
 
 #[path = "support/vocabularies.rs"]
+#[expect(dead_code, reason = "shared with other tests")]
 mod support;
 
 use longleaf_text::{DecodeStream, Special, Tokenizer};

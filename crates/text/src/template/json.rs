@@ -1,4 +1,4 @@
-//! JSON as Python's `json.dumps` writes it: a space after every comma and colon, nothing escaped for HTML.
+//! JSON as Python's `json.dumps` writes it, with its keywords: nothing is escaped for HTML.
 
 use super::Arguments;
 use minijinja::{Error, ErrorKind, Value};
@@ -6,29 +6,40 @@ use serde::Serialize;
 use serde_json::ser::Formatter;
 use std::io;
 
-/// `tojson(value, indent=n, sort_keys=…, separators=…, ensure_ascii=…)`; of the keywords, `indent` has effect
-/// and the others take the values that templates give them.
+/// `tojson(value, ensure_ascii=false, indent=none, separators=none, sort_keys=false)`.
 #[expect(clippy::needless_pass_by_value, reason = "the signature of a filter")]
 pub(super) fn tojson(value: &Value, indent: Option<usize>, keywords: Arguments) -> Result<Value, Error> {
     let indent = match indent {
         Some(indent) => Some(indent),
         None => keywords.get::<Option<usize>>("indent")?,
     };
-    for ignored in ["ensure_ascii", "separators", "sort_keys"] {
-        let _ = keywords.get::<Option<Value>>(ignored)?;
-    }
+    let separators = keywords.get::<Option<Vec<String>>>("separators")?;
+    let ascii = keywords.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
+    let sorted = keywords.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
     keywords.assert_all_used()?;
+    let (item, key) = match separators.as_deref() {
+        Some([item, key]) => (item.clone(), key.clone()),
+        _ => (if indent.is_some() { "," } else { ", " }.to_owned(), ": ".to_owned()),
+    };
+    // Wider than any template writes, and a bound on what a hostile one may ask for.
+    let indent = indent.map(|indent| indent.min(64));
+    let python = Python { indent, item, key, ascii, depth: 0, empty: true };
+    let broken = |error| Error::new(ErrorKind::BadSerialization, "value is no JSON").with_source(error);
+    let mut json = serde_json::to_value(value).map_err(broken)?;
+    if sorted {
+        json.sort_all_objects();
+    }
     let mut bytes = Vec::new();
-    let python = Python { indent: indent.map(|indent| indent.min(16)), depth: 0, empty: true };
-    value
-        .serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, python))
-        .map_err(|error| Error::new(ErrorKind::BadSerialization, "value is no JSON").with_source(error))?;
+    json.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, python)).map_err(broken)?;
     let text = String::from_utf8(bytes).expect("the serializer writes UTF-8");
     Ok(Value::from_safe_string(text))
 }
 
 struct Python {
     indent: Option<usize>,
+    item: String,
+    key: String,
+    ascii: bool,
     depth: usize,
     empty: bool,
 }
@@ -55,10 +66,10 @@ impl Python {
         writer.write_all(bracket)
     }
 
-    fn item<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+    fn next<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
         self.empty = false;
         if !first {
-            writer.write_all(if self.indent.is_some() { b"," } else { b", " })?;
+            writer.write_all(self.item.as_bytes())?;
         }
         self.line(writer)
     }
@@ -74,7 +85,7 @@ impl Formatter for Python {
     }
 
     fn begin_array_value<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
-        self.item(writer, first)
+        self.next(writer, first)
     }
 
     fn begin_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
@@ -86,10 +97,23 @@ impl Formatter for Python {
     }
 
     fn begin_object_key<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
-        self.item(writer, first)
+        self.next(writer, first)
     }
 
     fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        writer.write_all(b": ")
+        writer.write_all(self.key.as_bytes())
+    }
+
+    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, text: &str) -> io::Result<()> {
+        if !self.ascii {
+            return writer.write_all(text.as_bytes());
+        }
+        text.chars().try_for_each(|c| {
+            if c.is_ascii() {
+                return write!(writer, "{c}");
+            }
+            let mut units = [0; 2];
+            c.encode_utf16(&mut units).iter().try_for_each(|unit| write!(writer, "\\u{unit:04x}"))
+        })
     }
 }

@@ -147,7 +147,7 @@ impl ByteLevelBpe {
 }
 
 /// The printable characters by which GPT-2 writes bytes, inverted: `Ġ` is 0x20.
-pub(super) fn byte_of(c: char) -> Option<u8> {
+pub(crate) fn byte_of(c: char) -> Option<u8> {
     match u32::from(c) {
         code @ (0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff) => Some(code as u8),
         code @ 0x100..=0x120 => Some((code - 0x100) as u8),

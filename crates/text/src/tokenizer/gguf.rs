@@ -128,7 +128,7 @@ fn ids_of(tokens: &[String]) -> HashMap<&str, TokenId, FixedState> {
 }
 
 /// The list of merges as pairs of tokens.
-fn merges_of(source: &GgufVocabulary) -> Result<Merges, Error> {
+fn merges_of(source: &GgufVocabulary, kinds: &[Kind]) -> Result<Merges, Error> {
     let ids = ids_of(&source.tokens);
     let mut merges = Merges::with_capacity(source.merges.len());
     let mut joined = String::new();
@@ -143,6 +143,8 @@ fn merges_of(source: &GgufVocabulary) -> Result<Merges, Error> {
         joined.push_str(left);
         joined.push_str(right);
         match (ids.get(left), ids.get(right), ids.get(joined.as_str())) {
+            // No text may merge into a control token, whatever the file says.
+            (_, _, Some(&merged)) if kinds[merged as usize] == Kind::Control => {}
             (Some(&left), Some(&right), Some(&merged)) => merges.push((left, right), rank, merged)?,
             _ => return Err(unknown),
         }
@@ -175,7 +177,7 @@ fn byte_level(source: &GgufVocabulary, kinds: &[Kind]) -> Result<Parts, Error> {
     if bytes.iter().all(|&id| id == NONE) {
         return Err(Error::Vocabulary { what: "single-byte tokens of 256:", index: 0 });
     }
-    let bpe = ByteLevelBpe { splitter: pre.splitter, merges: merges_of(source)?, bytes, whole };
+    let bpe = ByteLevelBpe { splitter: pre.splitter, merges: merges_of(source, kinds)?, bytes, whole };
     let defaults = Defaults { add_bos: pre.add_bos, ..Defaults::default() };
     Ok((vocabulary, Model::ByteLevel { bpe, nfc: false }, defaults))
 }
@@ -239,7 +241,7 @@ fn by_merges(source: &GgufVocabulary, kinds: &[Kind]) -> Result<Parts, Error> {
     let pieces = Pieces {
         binders,
         ids,
-        order: Order::Merges(merges_of(source)?),
+        order: Order::Merges(merges_of(source, kinds)?),
         bytes,
         unknown: source.unknown,
         space_prefix: source.add_space_prefix.unwrap_or(false),
@@ -250,12 +252,10 @@ fn by_merges(source: &GgufVocabulary, kinds: &[Kind]) -> Result<Parts, Error> {
 
 fn wordpiece(source: &GgufVocabulary, kinds: &[Kind]) -> Result<Parts, Error> {
     let mut vocabulary = Vocabulary::with_capacity(source.tokens.len());
-    let mut model = WordPiece {
-        starts: HashMap::default(),
-        continuations: HashMap::default(),
-        unknown: source.unknown.unwrap_or(100),
-        longest: 0,
-    };
+    let marked = kinds.iter().position(|&kind| kind == Kind::Unknown).map(|id| id as TokenId);
+    let unknown = source.unknown.or(marked).unwrap_or(100);
+    let mut model =
+        WordPiece { starts: HashMap::default(), continuations: HashMap::default(), unknown, longest: 0 };
     if model.unknown as usize >= source.tokens.len() {
         return Err(Error::Vocabulary { what: "no unknown token, tokens:", index: source.tokens.len() });
     }

@@ -5,16 +5,20 @@
 //! document cannot contain any.
 
 mod foreign;
+mod pre_tokenizer;
 
 use super::bpe::{self, ByteLevelBpe, Merges, NONE};
 use super::gguf::END_NAMES;
+use super::pieces::{Order, Pieces, binders};
 use super::special::{SpecialToken, SpecialTokens};
-use super::split::{Splitter, Stage};
+use super::split::Splitter;
 use super::{Model, Tokenizer};
 use crate::vocabulary::{Kind, Vocabulary, byte_token};
 use crate::{Error, TokenId};
 use foldhash::fast::FixedState;
 pub(super) use foreign::Foreign;
+#[cfg(test)]
+pub(super) use pre_tokenizer::EXPRESSIONS;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -69,12 +73,19 @@ pub(super) fn tokenizer(json: &[u8], config: Option<&[u8]>) -> Result<Tokenizer,
         None => Config::default(),
     };
     let tokens = tokens(&file)?;
-    let model = match byte_level(&file, &tokens)? {
-        Some(model) => model,
-        None => Model::Foreign(Box::new(Foreign::new(json)?)),
+    let vocabulary = vocabulary(&file, &tokens);
+    let model = if let Some(model) = byte_level(&file, &tokens, &vocabulary)? {
+        model
+    } else if let Some(model) = pieces(&file, &tokens, &vocabulary)? {
+        model
+    } else {
+        for component in [&file.normalizer, &file.pre_tokenizer, &file.decoder].into_iter().flatten() {
+            pre_tokenizer::check_expressions(component)?;
+        }
+        let control = (0..tokens.len() as TokenId).filter(|&id| vocabulary.kind(id) == Kind::Control);
+        Model::Foreign(Box::new(Foreign::new(json, control.collect())?))
     };
     let special = SpecialTokens::new(special_tokens(&file, matches!(model, Model::Foreign(_))))?;
-    let vocabulary = vocabulary(&file, &tokens);
 
     let named = |token: &Option<Value>| {
         let token = token.as_ref()?;
@@ -201,10 +212,18 @@ fn vocabulary(file: &File, tokens: &[Option<&str>]) -> Vocabulary {
         _ => Writing::Spaces,
     };
     let added: HashMap<TokenId, &Added> = file.added_tokens.iter().map(|token| (token.id, token)).collect();
+    let unknown = file.model.get("unk_token").and_then(Value::as_str);
+    let unknown_id = file.model.get("unk_id").and_then(id_of);
     let mut vocabulary = Vocabulary::with_capacity(tokens.len());
     for (id, text) in tokens.iter().enumerate() {
         if let Some(added) = added.get(&(id as TokenId)) {
-            let kind = if added.special { Kind::Control } else { Kind::UserDefined };
+            // The unknown token stands for text, even if it is listed among the special ones.
+            let is_unknown = unknown == Some(&added.content) || unknown_id == Some(added.id);
+            let kind = match added.special {
+                true if is_unknown => Kind::Unknown,
+                true => Kind::Control,
+                false => Kind::UserDefined,
+            };
             vocabulary.push(added.content.as_bytes(), kind);
             continue;
         }
@@ -281,44 +300,28 @@ fn id_of(value: &Value) -> Option<TokenId> {
     TokenId::try_from(value.as_u64()?).ok()
 }
 
-/// Our own BPE if the file describes what it does, exactly.
-fn byte_level(file: &File, tokens: &[Option<&str>]) -> Result<Option<Model>, Error> {
+/// Whether the model is BPE without any of the variations of these names.
+fn plain_bpe(file: &File, without: &[&str]) -> bool {
     let model = &file.model;
-    let unset = |key: &str| match model.get(key) {
+    let unset = |key: &&str| match model.get(key) {
         None | Some(Value::Null | Value::Bool(false)) => true,
         Some(Value::String(text)) => text.is_empty(),
         _ => false,
     };
-    let plain = ["dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"];
-    if model.get("type").and_then(Value::as_str).is_some_and(|kind| kind != "BPE")
-        || !plain.iter().all(|key| unset(key))
-        || file.added_tokens.iter().any(|token| token.single_word)
-    {
-        return Ok(None);
-    }
-    let nfc = match &file.normalizer {
-        None | Some(Value::Null) => false,
-        Some(normalizer) if type_of(normalizer) == "NFC" => true,
-        Some(_) => return Ok(None),
-    };
-    let Some(stages) = file.pre_tokenizer.as_ref().and_then(stages) else { return Ok(None) };
-    let Some(Value::Array(list)) = model.get("merges") else { return Ok(None) };
+    let kind = model.get("type").and_then(Value::as_str);
+    kind.is_none_or(|kind| kind == "BPE")
+        && model.get("merges").is_some_and(Value::is_array)
+        && without.iter().all(unset)
+        && !file.added_tokens.iter().any(|token| token.single_word)
+}
 
-    let mut ids: HashMap<&str, TokenId, FixedState> = HashMap::default();
-    let mut bytes = [NONE; 256];
-    let mut whole = HashMap::default();
-    let ignore_merges = model.get("ignore_merges").and_then(Value::as_bool).unwrap_or(false);
-    for (id, text) in tokens.iter().enumerate() {
-        let Some(text) = text else { continue };
-        ids.insert(text, id as TokenId);
-        let Some(spelled) = bpe::bytes_of(text) else { continue };
-        if let [byte] = spelled[..] {
-            bytes[usize::from(byte)] = id as TokenId;
-        }
-        if ignore_merges {
-            whole.insert(spelled.into_boxed_slice(), id as TokenId);
-        }
-    }
+/// The merges of a BPE model, by the ids of its tokens' texts.
+fn merges(
+    file: &File,
+    ids: &HashMap<&str, TokenId, FixedState>,
+    vocabulary: &Vocabulary,
+) -> Result<Merges, Error> {
+    let list = file.model.get("merges").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     let mut merges = Merges::with_capacity(list.len());
     let mut joined = String::new();
     for (rank, merge) in list.iter().enumerate() {
@@ -336,64 +339,88 @@ fn byte_level(file: &File, tokens: &[Option<&str>]) -> Result<Option<Model>, Err
         joined.push_str(left);
         joined.push_str(right);
         match (ids.get(left), ids.get(right), ids.get(joined.as_str())) {
+            // No text may merge into a control token, whatever the file says.
+            (_, _, Some(&merged)) if vocabulary.kind(merged) == Kind::Control => {}
             (Some(&left), Some(&right), Some(&merged)) => merges.push((left, right), rank, merged)?,
             _ => return Err(unknown),
         }
     }
+    Ok(merges)
+}
+
+/// Our own BPE if the file describes what it does, exactly.
+fn byte_level(file: &File, tokens: &[Option<&str>], vocabulary: &Vocabulary) -> Result<Option<Model>, Error> {
+    let variations =
+        ["dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"];
+    if !plain_bpe(file, &variations) {
+        return Ok(None);
+    }
+    let nfc = match &file.normalizer {
+        None | Some(Value::Null) => false,
+        Some(normalizer) if type_of(normalizer) == "NFC" => true,
+        Some(_) => return Ok(None),
+    };
+    let Some(pre_tokenizer) = &file.pre_tokenizer else { return Ok(None) };
+    let Some(stages) = pre_tokenizer::stages(pre_tokenizer)? else { return Ok(None) };
+
+    let mut ids: HashMap<&str, TokenId, FixedState> = HashMap::default();
+    let mut bytes = [NONE; 256];
+    let mut whole = HashMap::default();
+    let ignore_merges = file.model.get("ignore_merges").and_then(Value::as_bool).unwrap_or(false);
+    for (id, text) in tokens.iter().enumerate() {
+        let Some(text) = text else { continue };
+        ids.insert(text, id as TokenId);
+        if vocabulary.kind(id as TokenId) == Kind::Control {
+            continue;
+        }
+        let Some(spelled) = bpe::bytes_of(text) else { continue };
+        if let [byte] = spelled[..] {
+            bytes[usize::from(byte)] = id as TokenId;
+        }
+        if ignore_merges {
+            whole.insert(spelled.into_boxed_slice(), id as TokenId);
+        }
+    }
+    let merges = merges(file, &ids, vocabulary)?;
     let bpe = ByteLevelBpe { splitter: Splitter::new(stages), merges, bytes, whole };
     Ok(Some(Model::ByteLevel { bpe, nfc }))
 }
 
-/// The published expressions that [`Stage`] scans by hand, as they stand in `tokenizer.json` files.
-const EXPRESSIONS: &[(&str, Stage)] = &[
-    (
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-        Stage::Cl100k { digits: 3, marks: false },
-    ),
-    (
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-        Stage::Cl100k { digits: 1, marks: false },
-    ),
-    (
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-        Stage::Cl100k { digits: 1, marks: true },
-    ),
-    (
-        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-        Stage::O200k { digits: 3, contractions: true },
-    ),
-    (
-        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-        Stage::O200k { digits: 1, contractions: false },
-    ),
-    (r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+", Stage::Gpt2),
-];
-
-/// The stages of a byte-level pre-tokenizer, or `None` if one of them is not known here.
-fn stages(pre_tokenizer: &Value) -> Option<Vec<Stage>> {
-    let mut stages = Vec::new();
-    let mut byte_level = false;
-    for step in steps(pre_tokenizer) {
-        if byte_level {
-            return None; // what comes after sees bytes written as characters
+/// Our own BPE of characters, as Llama 2 and Gemma have it: spaces are `▁`, and bytes spell what is not there.
+fn pieces(file: &File, tokens: &[Option<&str>], vocabulary: &Vocabulary) -> Result<Option<Model>, Error> {
+    let variations = ["dropout", "continuing_subword_prefix", "end_of_word_suffix", "ignore_merges"];
+    let fallback = file.model.get("byte_fallback").and_then(Value::as_bool) == Some(true);
+    if !fallback || !plain_bpe(file, &variations) {
+        return Ok(None);
+    }
+    let Some(space_prefix) =
+        pre_tokenizer::space_prefix(file.normalizer.as_ref(), file.pre_tokenizer.as_ref())
+    else {
+        return Ok(None);
+    };
+    let mut by_text: HashMap<&str, TokenId, FixedState> = HashMap::default();
+    let mut ids = HashMap::default();
+    let mut bytes = [NONE; 256];
+    for (id, text) in tokens.iter().enumerate() {
+        let Some(text) = text else { continue };
+        by_text.insert(text, id as TokenId);
+        if vocabulary.kind(id as TokenId) == Kind::Control {
+            continue;
         }
-        let flag = |key, default| step.get(key).and_then(Value::as_bool).unwrap_or(default);
-        match type_of(step) {
-            "ByteLevel" if !flag("add_prefix_space", true) => {
-                if flag("use_regex", true) {
-                    stages.push(Stage::Gpt2);
-                }
-                byte_level = true;
+        match byte_token(text) {
+            Some(byte) => bytes[usize::from(byte)] = id as TokenId,
+            None => {
+                ids.insert(text.replace('▁', " ").into_boxed_str(), id as TokenId);
             }
-            "Digits" if flag("individual_digits", false) => stages.push(Stage::EachNumber),
-            "Digits" => stages.push(Stage::Numbers),
-            "Split" if step.get("behavior")?.as_str()? == "Isolated" && !flag("invert", false) => {
-                let expression = step.get("pattern")?.get("Regex")?.as_str()?;
-                let known = EXPRESSIONS.iter().find(|(known, _)| *known == expression)?;
-                stages.push(known.1.clone());
-            }
-            _ => return None,
         }
     }
-    byte_level.then_some(stages)
+    // What cannot be spelled would need the library's rules for unknown tokens.
+    if bytes.contains(&NONE) {
+        return Ok(None);
+    }
+    let merges = merges(file, &by_text, vocabulary)?;
+    let binders = binders(ids.keys().map(AsRef::as_ref));
+    let order = Order::Merges(merges);
+    let pieces = Pieces { ids, order, bytes, unknown: None, space_prefix, lines: false, binders };
+    Ok(Some(Model::Pieces(pieces)))
 }

@@ -1,7 +1,7 @@
 //! Tokens that are found in a text before anything else is: control tokens and a vocabulary's own additions.
 
 use super::Special;
-use crate::{Error, TokenId};
+use crate::{Error, Span, TokenId};
 use aho_corasick::{AhoCorasick, MatchKind};
 use std::collections::HashMap;
 
@@ -44,11 +44,13 @@ impl SpecialTokens {
         self.by_name.get(name).copied()
     }
 
-    /// Calls `part` for each special token (with its id) and each stretch of ordinary text, in order.
+    /// Calls `part` for each special token (with its id) and each stretch of ordinary text, in order. What lies
+    /// in or across one of the ranges `quoted`, ascending, is no special token.
     pub(super) fn fragments(
         &self,
         text: &str,
         special: Special,
+        quoted: &[Span],
         mut part: impl FnMut(usize, usize, Option<TokenId>),
     ) {
         let automaton = match special {
@@ -66,6 +68,10 @@ impl SpecialTokens {
                 if found.start() < at {
                     continue; // swallowed by a token that strips what follows it
                 }
+                let next = quoted.partition_point(|span| span.end <= found.start());
+                if token.control && quoted.get(next).is_some_and(|span| span.start < found.end()) {
+                    continue;
+                }
                 let (mut start, mut end) = (found.start(), found.end());
                 if token.strip_left {
                     start = at + text[at..start].trim_end().len();
@@ -82,6 +88,16 @@ impl SpecialTokens {
         }
         if at < text.len() {
             part(at, text.len(), None);
+        }
+    }
+
+    /// Calls `found` with the range of each control token in `text`.
+    pub(super) fn controls(&self, text: &str, mut found: impl FnMut(Span)) {
+        let Some(automaton) = &self.all else { return };
+        for token in automaton.find_iter(text) {
+            if self.tokens[token.pattern().as_usize()].control {
+                found(Span { start: token.start(), end: token.end() });
+            }
         }
     }
 

@@ -59,11 +59,16 @@ fn fetch(cache: &Path, folder: &Path) {
         .args(["-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "llama-cpp-python", PACKAGE])
         .arg("--dest")
         .arg(&work));
-    run(Command::new("tar").arg("-xzf").arg(work.join(ARCHIVE)).arg("-C").arg(&work).args([
-        "--wildcards",
-        "--strip-components=4",
-        "*/vendor/llama.cpp/models/ggml-vocab-*.gguf",
-    ]));
+    run(Command::new("tar")
+        .arg("-xzf")
+        .arg(work.join(ARCHIVE))
+        .arg("-C")
+        .arg(&work)
+        .args(["--wildcards", "--strip-components=4"])
+        .args([
+            "*/vendor/llama.cpp/models/ggml-vocab-*.gguf",
+            "*/vendor/llama.cpp/models/templates/*.jinja",
+        ]));
     std::fs::remove_file(work.join(ARCHIVE)).unwrap();
     // Two tests may have fetched at once; the first to finish wins.
     if std::fs::rename(&work, folder).is_err() {
@@ -75,6 +80,12 @@ fn run(command: &mut Command) {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?} failed, and with it the tests that need it: {complaint}");
+}
+
+/// The source of a chat template.
+pub(crate) fn template(name: &str) -> String {
+    let path = VOCABULARIES.join(format!("templates/{name}.jinja"));
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// The metadata of a vocabulary.

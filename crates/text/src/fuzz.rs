@@ -1,1 +1,0 @@
-//! Bodies of the fuzz targets: total functions of arbitrary bytes, which may refuse but never panic.
