@@ -1,4 +1,5 @@
 //! Our tokenizers against the tokenizers library on the same vocabularies.
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a broken test stops at once and says why")]
 
 #[path = "support/oracle.rs"]
 mod oracle;

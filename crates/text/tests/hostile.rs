@@ -178,11 +178,14 @@ fn expressions_that_explode_are_refused() {
     }
 }
 
+/// The body of a fuzz target.
+type Target = fn(&[u8]);
+
 /// The corpus of the fuzz targets, replayed.
 #[test]
 fn the_corpus_is_survived() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
-    let targets: [(&str, fn(&[u8])); 4] = [
+    let targets: [(&str, Target); 4] = [
         ("tokenizer_json", |bytes| drop(fuzzing::tokenizer_json(bytes))),
         ("gguf_vocabulary", |bytes| drop(fuzzing::gguf_vocabulary(bytes))),
         ("template", |bytes| drop(fuzzing::template(bytes))),

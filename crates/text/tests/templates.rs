@@ -1,4 +1,5 @@
 //! Chat templates against the prompts that transformers makes of the same conversations.
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a broken test stops at once and says why")]
 
 #[path = "support/vocabularies.rs"]
 #[expect(dead_code, reason = "shared with other tests")]

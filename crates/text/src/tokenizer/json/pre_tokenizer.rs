@@ -55,7 +55,7 @@ pub(super) fn stages(pre_tokenizer: &Value) -> Result<Option<Vec<Stage>>, Error>
             ("Digits", _) if flag("individual_digits", false) => stages.push(Stage::EachNumber),
             ("Digits", _) => stages.push(Stage::Numbers),
             ("Split", Some(expression)) if isolated && !flag("invert", false) => {
-                stages.push(stage(expression)?)
+                stages.push(stage(expression)?);
             }
             _ => return Ok(None),
         }
