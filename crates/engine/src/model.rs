@@ -88,39 +88,8 @@ impl Model {
             let text: Vec<_> = messages.iter().map(|message| message.content.as_str()).collect();
             return Ok(self.plain_prompt(&text.join("\n\n")));
         };
-        let render = |messages: &[Message]| {
-            let rendered = template.render(messages, &[], true);
-            rendered.map_err(|source| Error::Text { path: self.path.clone(), source })
-        };
-        if messages.iter().all(|message| self.is_plain(&message.content)) {
-            return Ok(self.tokenizer.encode(&render(messages)?, Special::Parse));
-        }
-        // Somebody wrote a control token. It is text: the template is rendered around marks, and what was said is
-        // encoded by itself. (Done only here, for a token may otherwise span both.)
-        let mark = |index: usize| format!("\u{e000}{index}\u{e001}");
-        let marked: Vec<_> = messages
-            .iter()
-            .enumerate()
-            .map(|(index, message)| Message { content: mark(index), ..message.clone() })
-            .collect();
-        let text = render(&marked)?;
-        let mut tokens = Vec::new();
-        let mut rest = text.as_str();
-        for (index, message) in messages.iter().enumerate() {
-            // A template may leave a message out.
-            if let Some((before, after)) = rest.split_once(&mark(index)) {
-                tokens.extend(self.tokenizer.encode(before, Special::Parse));
-                tokens.extend(self.tokenizer.encode(&message.content, Special::Text));
-                rest = after;
-            }
-        }
-        tokens.extend(self.tokenizer.encode(rest, Special::Parse));
-        Ok(tokens)
-    }
-
-    /// Whether `text` spells no control token.
-    fn is_plain(&self, text: &str) -> bool {
-        !self.tokenizer.encode(text, Special::Parse).iter().any(|token| self.tokenizer.is_control(*token))
+        let tokens = template.encode(&self.tokenizer, messages, &[], true);
+        tokens.map_err(|source| Error::Text { path: self.path.clone(), source })
     }
 }
 
@@ -130,5 +99,13 @@ fn folder_tokenizer(path: &Path) -> Result<Tokenizer, Error> {
     let tokenizer = fs::read(&file).map_err(Error::io(&file))?;
     let config = folder.join("tokenizer_config.json");
     let config = if config.exists() { Some(fs::read(&config).map_err(Error::io(&config))?) } else { None };
-    Tokenizer::from_json(&tokenizer, config.as_deref()).map_err(|source| Error::Text { path: file, source })
+    let tokenizer = Tokenizer::from_json(&tokenizer, config.as_deref());
+    let tokenizer = tokenizer.map_err(|source| Error::Text { path: file, source })?;
+    // Newer models keep their template in a file of its own, which counts for more.
+    let template = folder.join("chat_template.jinja");
+    if !template.exists() {
+        return Ok(tokenizer);
+    }
+    let source = fs::read_to_string(&template).map_err(Error::io(&template))?;
+    Ok(tokenizer.with_chat_template(source))
 }

@@ -47,7 +47,8 @@ mod tests {
     use super::*;
 
     fn text(lines: usize) -> String {
-        (0..lines).map(|i| format!("Line {i} of a text, with {} in it.\n", i * 7919 % 1013)).collect()
+        let line = |i| format!("Line {i} of a text, with {} in it.\n", i * 7919 % 1013);
+        (0..lines).map(line).collect()
     }
 
     fn check(text: &str) -> Vec<&str> {

@@ -219,6 +219,13 @@ impl Tokenizer {
         &self.suffix
     }
 
+    /// The same with another chat template, such as a model folder's `chat_template.jinja`.
+    #[must_use]
+    pub fn with_chat_template(mut self, source: String) -> Self {
+        self.chat_template = Some(source);
+        self
+    }
+
     /// The Jinja source of the model's own chat template.
     pub fn chat_template(&self) -> Option<&str> {
         self.chat_template.as_deref()
