@@ -31,7 +31,7 @@ WORK = ROOT / "target" / "peers"
 LLAMA_CPP_PYTHON = "0.3.36"
 # the settings tried of each engine; a cell's peer is the best of them
 MODES = {
-    "longleaf": ["dense"],
+    "longleaf": ["dense", "dense,fast"],
     "llama.cpp": ["fa=1,ubatch=512", "fa=0,ubatch=512", "fa=1,ubatch=2048", "fa=0,ubatch=2048"],
     "openvino": ["PA", "SDPA"],
     "torch": ["bf16", "f32", "f32-bf16math", "int8"],
@@ -90,7 +90,9 @@ def converted(model, python):
 def command(engine, mode, model, a):
     points = ["--threads", str(a.threads), "--prefill", a.prefill, "--depth", a.depth, "--decode", str(a.decode)]
     if engine == "longleaf":
-        return [a.longleaf, "bench", "-m", model, "--json", "--attention", mode, "--repeat", "1", *points]
+        attention, *precision = mode.split(",")
+        precision = [word for name in precision for word in ("--precision", name)]
+        return [a.longleaf, "bench", "-m", model, "--json", "--attention", attention, *precision, "--repeat", "1", *points]
     source = converted(model, a.python) if engine == "torch" else model
     return [str(a.python), str(HERE / WORKERS[engine]), "--model", source, "--mode", mode, *points]
 
