@@ -234,8 +234,7 @@ impl Memory<'_> {
             let frame = self.model.tokenizer().encode("Question:", Special::Text).len();
             let tokens = self.model.tokenizer().encode(&format!("Question: {question}"), Special::Text);
             let mut reader = Reader::new(self.model.decoder(), &self.profile);
-            let longest = self.profile.run;
-            let queries = reader.queries(&tokens[..tokens.len().min(longest)]);
+            let queries = reader.queries(&tokens);
             located.scores = view.finder.scores(&queries, frame.min(tokens.len() - 1));
             let mut order: Vec<usize> = (0..total).collect();
             let by_score =
