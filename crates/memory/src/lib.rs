@@ -4,6 +4,7 @@
 //!   rows in any number of streams (text, tokens, finder keys, pages of keys and values). See `docs/FORMAT.md`.
 //! * [`Appender`]: reads a document, with checkpoints.
 //! * [`finder`]: the keys of a few attention heads over everything that was read, searched exactly.
+//! * [`adaptive`]: attention to far keys and values, as much of them as matters.
 //! * [`lexical`]: BM25 over the same blocks, its parts kept in the store.
 //! * [`Storage`]: where the files lie; [`Directory`], and [`Ram`] for tests and faults.
 //!
@@ -32,6 +33,7 @@
 //! A byte that MANIFEST covers is never written again, every page is checked when it is read, and nothing is mapped:
 //! the memory used is the memory asked for.
 #![forbid(unsafe_code)]
+pub mod adaptive;
 mod catalogue;
 mod codec;
 mod error;
