@@ -108,6 +108,36 @@ pub struct Timings {
     pub total_s: f64,
 }
 
+/// Some text of a memory, found for a question.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Excerpt {
+    /// The document's name.
+    pub document: String,
+    /// First byte in the document's text.
+    pub start: u64,
+    /// One past the last.
+    pub end: u64,
+    /// The text: a block, a little of what is around it, whole sentences.
+    pub text: String,
+    /// How much more probable the question is after it than after nothing, in nats; 0 if nothing was re-ranked.
+    pub gain: f64,
+}
+
+/// What a question finds, before anything is answered.
+#[derive(Debug, Clone)]
+pub struct Finding {
+    /// Best first; none overlaps a better one if they were re-ranked.
+    pub excerpts: Vec<Excerpt>,
+    /// How many of them [`Memory::ask`] would read again; 0 if it would say "not found".
+    pub near: usize,
+    /// How much better the best one explains the question than nothing does, in nats a token of it.
+    pub confidence: f64,
+    /// What was seen; nothing is re-read yet.
+    pub coverage: Coverage,
+    /// What it took so far.
+    pub timings: Timings,
+}
+
 /// An answer with its sources.
 #[derive(Debug, Clone)]
 pub struct Reply {
@@ -159,6 +189,64 @@ impl Memory<'_> {
         watch: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
     ) -> Result<Reply, Error> {
         let start = Instant::now();
+        let Sought { mut passages, near, confidence, located, timings } =
+            self.seek(question, asking, stage)?;
+        passages.truncate(near);
+        let found = near > 0;
+        let coverage = located.coverage(asking.stages, &passages);
+        let mut reply = Reply { answer: None, found, confidence, citations: Vec::new(), coverage, timings };
+        if found {
+            stage(Stage::Reread);
+            let prompt = prompt(self.model, question, &mut passages, &asking.request)?;
+            reply.coverage.blocks_read = passages.len();
+            let room = asking.request.max_tokens.unwrap_or(self.model.config().window);
+            let length = (prompt.len() + room).min(self.model.config().window);
+            let request = Request { prompt, ..asking.request.clone() };
+            let answer = Session::new(self.model, Visible::All, length).generate(&request, watch)?;
+            reply.timings.reread_s = answer.prefill_s;
+            reply.citations = cite(&passages, question, &answer.text);
+            reply.timings.first_token_s = start.elapsed().as_secs_f64() - answer.decode_s;
+            reply.answer = Some(answer);
+        }
+        reply.timings.total_s = start.elapsed().as_secs_f64();
+        Ok(reply)
+    }
+
+    /// What [`ask`](Self::ask) would answer from, and what came after it: all candidates, located and re-ranked.
+    /// Callers that have a prompt of their own go on from here.
+    ///
+    /// # Errors
+    /// Those of the store, and of the session that ranks.
+    pub fn find(
+        &mut self,
+        question: &str,
+        asking: &Asking,
+        stage: &mut dyn FnMut(Stage),
+    ) -> Result<Finding, Error> {
+        let start = Instant::now();
+        let Sought { passages, near, confidence, located, mut timings } =
+            self.seek(question, asking, stage)?;
+        let coverage = located.coverage(asking.stages, &[]);
+        let excerpt = |passage: Passage| Excerpt {
+            document: passage.document,
+            start: passage.start as u64,
+            end: (passage.start + passage.text.len()) as u64,
+            text: passage.text,
+            gain: passage.gain,
+        };
+        let excerpts = passages.into_iter().map(excerpt).collect();
+        timings.total_s = start.elapsed().as_secs_f64();
+        Ok(Finding { excerpts, near, confidence, coverage, timings })
+    }
+
+    /// Locate and re-rank.
+    fn seek(
+        &mut self,
+        question: &str,
+        asking: &Asking,
+        stage: &mut dyn FnMut(Stage),
+    ) -> Result<Sought, Error> {
+        let start = Instant::now();
         let mut timings = Timings::default();
         self.view()?;
         timings.load_s = start.elapsed().as_secs_f64();
@@ -181,30 +269,8 @@ impl Memory<'_> {
         let found = !passages.is_empty() && (!asking.stages.rerank || confidence >= FOUND);
         let near =
             passages.iter().take(asking.passages).filter(|passage| passage.gain >= best - DOUBT).count();
-        passages.truncate(if found { near.max(1) } else { 0 });
-        let unread = located.unread(passages.iter().map(|passage| passage.block));
-        let coverage = Coverage {
-            blocks_total: located.total,
-            blocks_scored: if asking.stages.finder || asking.stages.lexical { located.total } else { 0 },
-            blocks_read: passages.len(),
-            unread_mass: unread,
-        };
-        let mut reply = Reply { answer: None, found, confidence, citations: Vec::new(), coverage, timings };
-        if found {
-            stage(Stage::Reread);
-            let prompt = prompt(self.model, question, &mut passages, &asking.request)?;
-            reply.coverage.blocks_read = passages.len();
-            let room = asking.request.max_tokens.unwrap_or(self.model.config().window);
-            let length = (prompt.len() + room).min(self.model.config().window);
-            let request = Request { prompt, ..asking.request.clone() };
-            let answer = Session::new(self.model, Visible::All, length).generate(&request, watch)?;
-            reply.timings.reread_s = answer.prefill_s;
-            reply.citations = cite(&passages, question, &answer.text);
-            reply.timings.first_token_s = start.elapsed().as_secs_f64() - answer.decode_s;
-            reply.answer = Some(answer);
-        }
-        reply.timings.total_s = start.elapsed().as_secs_f64();
-        Ok(reply)
+        let near = if found { near.max(1) } else { 0 };
+        Ok(Sought { passages, near, confidence, located, timings })
     }
 
     /// The blocks that a question finds, best first, neither re-ranked nor read: at most
@@ -347,7 +413,29 @@ struct Located {
     total: usize,
 }
 
+/// What [`Memory::ask`] goes on from.
+#[derive(Debug)]
+struct Sought {
+    /// Best first.
+    passages: Vec<Passage>,
+    /// How many of them are worth reading again.
+    near: usize,
+    confidence: f64,
+    located: Located,
+    timings: Timings,
+}
+
 impl Located {
+    /// What was seen if these passages are read again.
+    fn coverage(&self, stages: Stages, read: &[Passage]) -> Coverage {
+        Coverage {
+            blocks_total: self.total,
+            blocks_scored: if stages.finder || stages.lexical { self.total } else { 0 },
+            blocks_read: read.len(),
+            unread_mass: self.unread(read.iter().map(|passage| passage.block)),
+        }
+    }
+
     /// The share of the finders' attention outside `read`.
     fn unread(&self, read: impl Iterator<Item = usize>) -> f64 {
         let most = self.scores.iter().fold(f32::NEG_INFINITY, |most, score| most.max(*score));
