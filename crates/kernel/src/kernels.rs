@@ -5,6 +5,7 @@ use crate::arch::{self, scalar};
 use crate::attention::{Mix, Scores, Weights};
 use crate::ceilings::{Arithmetic, burn_f32};
 use crate::matmul::Matmul;
+use crate::quantised::{DequantiseHead, QuantiseHead};
 use std::fmt::Debug;
 use std::sync::OnceLock;
 
@@ -86,6 +87,16 @@ pub trait Kernels: Sync + Debug {
     /// One row of [`crate::Compute::rope`].
     fn rope(&self, row: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32]) {
         scalar::ops::rope(row, head_dim, cos, sin);
+    }
+
+    /// [`crate::Compute::quantise_kv`], one head of one block.
+    fn quantise_kv(&self, head: &mut QuantiseHead<'_>) {
+        scalar::quantised::quantise_head(head);
+    }
+
+    /// [`crate::Compute::dequantise_kv`], one head of one block.
+    fn dequantise_kv(&self, head: &mut DequantiseHead<'_>) {
+        scalar::quantised::dequantise_head(head);
     }
 
     /// Run `rounds` rounds of independent multiply-adds from registers; how many operations one round is, or

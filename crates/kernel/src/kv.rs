@@ -116,6 +116,12 @@ impl KvBlock {
         &self.lines.words()[(2 * head + 1) * self.side()..][..self.side()]
     }
 
+    /// One head's keys and, behind them, values, to be written.
+    pub(crate) fn head_mut(&mut self, head: usize) -> &mut [u32] {
+        let side = self.side();
+        &mut self.lines.words_mut()[2 * head * side..][..2 * side]
+    }
+
     /// The word of a key, among its head's keys.
     fn key_word(&self, token: usize, index: usize) -> usize {
         let steps = self.width() / self.format.per_word();

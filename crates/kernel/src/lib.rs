@@ -8,6 +8,7 @@
 //! * [`DType`], [`Matrix`]: weights as they lie in a file. [`block::decode`] defines every format.
 //! * [`PackedMatrix`]: the one repacked form in which weights are multiplied.
 //! * [`KvBlock`]: keys and values of [`BLOCK_TOKENS`] tokens of one layer, ready to be attended to.
+//! * [`KvQuantisation`]: the same in few bits, as it lies on disk.
 //! * [`Kernels`]: one object per instruction set; [`best`] and [`supported`] find them at run time.
 //! * [`Compute`]: kernels and threads together; what callers use.
 //!
@@ -29,6 +30,7 @@ mod matmul;
 mod matrix;
 mod packed;
 mod pool;
+mod quantised;
 mod tile;
 
 pub use activations::{Activations, Precision};
@@ -44,3 +46,4 @@ pub use kv::{Attend, BLOCK_TOKENS, KvBlock, KvFormat, KvView};
 pub use matrix::Matrix;
 pub use packed::PackedMatrix;
 pub use pool::Pool;
+pub use quantised::{BlockAngles, Dequantise, KvBits, KvQuantisation};

@@ -2,6 +2,7 @@
 pub(crate) mod attention;
 pub(crate) mod exp;
 pub(crate) mod ops;
+pub(crate) mod quantised;
 
 use crate::Kernels;
 

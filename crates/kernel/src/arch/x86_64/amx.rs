@@ -12,6 +12,7 @@ use crate::activations::{Operand, Quantise};
 use crate::attention::{Mix, Scores, Weights};
 use crate::ceilings::Arithmetic;
 use crate::matmul::Matmul;
+use crate::quantised::{DequantiseHead, QuantiseHead};
 use crate::{Kernels, KvFormat};
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
@@ -197,6 +198,14 @@ impl Kernels for Amx {
 
     fn rope(&self, row: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32]) {
         VECTORS.rope(row, head_dim, cos, sin);
+    }
+
+    fn quantise_kv(&self, head: &mut QuantiseHead<'_>) {
+        VECTORS.quantise_kv(head);
+    }
+
+    fn dequantise_kv(&self, head: &mut DequantiseHead<'_>) {
+        VECTORS.dequantise_kv(head);
     }
 
     fn burn(&self, arithmetic: Arithmetic, rounds: usize) -> Option<usize> {

@@ -6,9 +6,11 @@ mod ops;
 
 use crate::Kernels;
 use crate::activations::{Operand, Quantise};
+use crate::arch::scalar;
 use crate::attention::{Mix, Scores, Weights};
 use crate::ceilings::Arithmetic;
 use crate::matmul::Matmul;
+use crate::quantised::{DequantiseHead, QuantiseHead};
 
 /// Proof that this machine has AVX2, FMA and F16C.
 #[derive(Debug)]
@@ -90,6 +92,24 @@ impl Kernels for Avx2 {
     fn matmul(&self, task: Matmul<'_>) {
         // SAFETY: the token proves the instructions.
         unsafe { matmul::matmul(task) }
+    }
+
+    fn quantise_kv(&self, head: &mut QuantiseHead<'_>) {
+        #[target_feature(enable = "avx2,fma,f16c")]
+        fn compiled_for_this_set(head: &mut QuantiseHead<'_>) {
+            scalar::quantised::quantise_head(head);
+        }
+        // SAFETY: the token proves the instructions.
+        unsafe { compiled_for_this_set(head) }
+    }
+
+    fn dequantise_kv(&self, head: &mut DequantiseHead<'_>) {
+        #[target_feature(enable = "avx2,fma,f16c")]
+        fn compiled_for_this_set(head: &mut DequantiseHead<'_>) {
+            scalar::quantised::dequantise_head(head);
+        }
+        // SAFETY: the token proves the instructions.
+        unsafe { compiled_for_this_set(head) }
     }
 
     fn burn(&self, arithmetic: Arithmetic, rounds: usize) -> Option<usize> {

@@ -7,9 +7,11 @@ mod quantise;
 
 use crate::Kernels;
 use crate::activations::{Operand, Quantise};
+use crate::arch::scalar;
 use crate::attention::{Mix, Scores, Weights};
 use crate::ceilings::Arithmetic;
 use crate::matmul::Matmul;
+use crate::quantised::{DequantiseHead, QuantiseHead};
 
 /// Proof that this machine has AVX-512 F, BW, DQ, VL and VNNI, and everything [`super::avx2`] asks for.
 #[derive(Debug)]
@@ -97,6 +99,24 @@ impl Kernels for Avx512 {
 
     fn rope(&self, row: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32]) {
         ops::rope(self, row, head_dim, cos, sin);
+    }
+
+    fn quantise_kv(&self, head: &mut QuantiseHead<'_>) {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+        fn compiled_for_this_set(head: &mut QuantiseHead<'_>) {
+            scalar::quantised::quantise_head(head);
+        }
+        // SAFETY: the token proves the instructions.
+        unsafe { compiled_for_this_set(head) }
+    }
+
+    fn dequantise_kv(&self, head: &mut DequantiseHead<'_>) {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+        fn compiled_for_this_set(head: &mut DequantiseHead<'_>) {
+            scalar::quantised::dequantise_head(head);
+        }
+        // SAFETY: the token proves the instructions.
+        unsafe { compiled_for_this_set(head) }
     }
 
     fn burn(&self, arithmetic: Arithmetic, rounds: usize) -> Option<usize> {
