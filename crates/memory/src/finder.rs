@@ -11,10 +11,12 @@
 //! deep costs about a third of a forward pass. Keys are stored unrotated, so that a block scores alike wherever it
 //! stands; text is read in independent *runs* that start at position 0, so that what a run's keys are depends on
 //! its own text alone, and a changed document shares all its other runs with what it was.
+mod keys;
 mod profile;
 mod reader;
 mod scan;
 
+pub(crate) use keys::Keys;
 pub use profile::{Head, KeyStream, Profile};
 pub use reader::{Queries, Reader};
 pub use scan::{Block, Finder};

@@ -5,6 +5,7 @@
 //! * [`Appender`]: reads a document, with checkpoints.
 //! * [`finder`]: the keys of a few attention heads over everything that was read, searched exactly.
 //! * [`adaptive`]: attention to far keys and values, as much of them as matters.
+//! * [`full`]: the keys and values of all layers, in few bits.
 //! * [`lexical`]: BM25 over the same blocks, its parts kept in the store.
 //! * [`Storage`]: where the files lie; [`Directory`], and [`Ram`] for tests and faults.
 //!
@@ -38,6 +39,7 @@ mod catalogue;
 mod codec;
 mod error;
 pub mod finder;
+pub mod full;
 #[doc(hidden)]
 pub mod fuzzing;
 mod identity;
