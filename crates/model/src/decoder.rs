@@ -3,16 +3,17 @@ use crate::attention::{Attention, Qkv};
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::error::Error;
-use crate::layer::{Arithmetic, Layer, Packer, resize};
+use crate::layer::{Arithmetic, Buffers, Layer, Packer, resize};
+use crate::rows::{Rows, Slice};
 use crate::weights::{Tensor, Weights};
-use longleaf_kernel::{Activations, Compute, PackedMatrix, Precision, Product};
+use longleaf_kernel::{Compute, PackedMatrix, Precision, Product};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-/// A forward pass takes in no more tokens than this at once: enough rows for the products to reach their full
-/// speed, few enough that a layer's activations stay in the second-level cache. Longer runs are cut; results do
-/// not depend on it.
+/// A forward pass takes in no more tokens than this at once: enough rows for every thread to have slices
+/// of its own, few enough that what passes between slices and attention stays in the caches. Longer runs are cut;
+/// results do not depend on it.
 pub const PREFILL_TOKENS: usize = 512;
 
 /// Rows of logits computed at once where all are wanted (a row can be 600 kB).
@@ -35,24 +36,10 @@ pub struct Decoder {
 #[derive(Debug, Default)]
 pub struct Scratch {
     /// `[tokens, hidden]`, the residual stream.
-    pub(crate) hidden: Vec<f32>,
-    /// `[tokens, hidden]` or room for heads.
-    pub(crate) normed: Vec<f32>,
-    pub(crate) activations: Activations,
-    /// `[tokens, heads, head_dim]`
-    pub(crate) queries: Vec<f32>,
-    /// `[tokens, kv_heads, head_dim]`
-    pub(crate) keys: Vec<f32>,
-    /// `[tokens, kv_heads, head_dim]`
-    pub(crate) values: Vec<f32>,
-    /// `[tokens, heads, head_dim]`, what attention returns.
-    pub(crate) mixed: Vec<f32>,
-    /// `[tokens, intermediate]`
-    pub(crate) gate: Vec<f32>,
-    /// `[tokens, intermediate]`
-    pub(crate) up: Vec<f32>,
+    hidden: Vec<f32>,
+    rows: Rows,
     /// `[rows, vocab]`
-    pub(crate) logits: Vec<f32>,
+    logits: Vec<f32>,
 }
 
 impl Scratch {
@@ -177,59 +164,89 @@ impl Decoder {
         scratch: &mut Scratch,
     ) -> Result<(), A::Error> {
         assert_eq!(hidden.len(), positions.len() * self.config.hidden_size, "a row for every position");
+        let (end, rows) = (layers.end, &mut scratch.rows);
+        if !layers.is_empty() {
+            self.project(layers.start, hidden, rows);
+        }
         for layer in layers {
-            self.attend(layer, positions.clone(), hidden, attention, scratch)?;
-            self.layers[layer].finish(self.arithmetic(), hidden, scratch);
+            self.attend(layer, positions.clone(), attention, rows)?;
+            self.finish(layer, Some(layer + 1).filter(|next| *next < end), hidden, rows);
         }
         Ok(())
     }
 
-    /// The first half of a layer, its result in `scratch.mixed`.
+    /// What attention makes of the projections in `rows`.
     fn attend<A: Attention + ?Sized>(
         &self,
         layer: usize,
         positions: Range<usize>,
-        hidden: &[f32],
         attention: &mut A,
-        scratch: &mut Scratch,
+        rows: &mut Rows,
     ) -> Result<(), A::Error> {
-        self.layers[layer].project_qkv(self.arithmetic(), hidden, scratch);
-        resize(&mut scratch.mixed, scratch.queries.len());
+        resize(&mut rows.mixed, rows.queries.len());
         let qkv = Qkv {
-            queries: &scratch.queries,
-            keys: &scratch.keys,
-            values: &scratch.values,
+            queries: &rows.queries,
+            keys: &rows.keys,
+            values: &rows.values,
             key_bias: self.layers[layer].separate_key_bias(),
         };
-        attention.attend(layer, positions, qkv, &mut scratch.mixed)
+        attention.attend(layer, positions, qkv, &mut rows.mixed)
+    }
+
+    /// Norm, queries, keys and values of one layer, slice by slice.
+    fn project(&self, layer: usize, hidden: &[f32], rows: &mut Rows) {
+        let (layer, on, width) = (&self.layers[layer], self.arithmetic(), self.config.hidden_size);
+        let tokens = hidden.len() / width;
+        rows.resize(&self.config, tokens);
+        let cut = |len| hidden.chunks(len * width);
+        rows.slices(&self.config, on.compute, tokens, cut, |hidden, slice, buffers| {
+            layer.project_qkv(on, hidden, slice.projected, buffers);
+        });
+    }
+
+    /// What a layer does after attention, slice by slice, and the projections of the `next` one: a slice stays
+    /// with its thread, and no thread waits for another in between.
+    fn finish(&self, layer: usize, next: Option<usize>, hidden: &mut [f32], rows: &mut Rows) {
+        let (layer, next) = (&self.layers[layer], next.map(|next| &self.layers[next]));
+        let (on, width) = (self.arithmetic(), self.config.hidden_size);
+        let tokens = hidden.len() / width;
+        let work = |hidden: &mut [f32], slice: Slice<'_>, buffers: &mut Buffers| {
+            layer.finish(on, hidden, slice.mixed, buffers);
+            if let Some(next) = next {
+                next.project_qkv(on, hidden, slice.projected, buffers);
+            }
+        };
+        rows.slices(&self.config, on.compute, tokens, |len| hidden.chunks_mut(len * width), work);
     }
 
     /// Norm, queries, keys and values of one layer, and no more: what attention in that layer would be given for
     /// the residual stream `hidden`, `[tokens, hidden]`.
     pub fn project_qkv<'s>(&'s self, layer: usize, hidden: &[f32], scratch: &'s mut Scratch) -> Qkv<'s> {
-        let layer = &self.layers[layer];
-        layer.project_qkv(self.arithmetic(), hidden, scratch);
-        Qkv {
-            queries: &scratch.queries,
-            keys: &scratch.keys,
-            values: &scratch.values,
-            key_bias: layer.separate_key_bias(),
-        }
+        self.project(layer, hidden, &mut scratch.rows);
+        let Rows { queries, keys, values, .. } = &scratch.rows;
+        Qkv { queries, keys, values, key_bias: self.layers[layer].separate_key_bias() }
     }
 
     /// The keys alone, `[tokens, kv_heads, head_dim]`, as in [`Qkv::keys`].
     pub fn project_keys<'s>(&self, layer: usize, hidden: &[f32], scratch: &'s mut Scratch) -> &'s [f32] {
-        self.layers[layer].project_keys(self.arithmetic(), hidden, scratch);
-        &scratch.keys
+        let (layer, on, width) = (&self.layers[layer], self.arithmetic(), self.config.hidden_size);
+        let (tokens, rows) = (hidden.len() / width, &mut scratch.rows);
+        rows.resize(&self.config, tokens);
+        let cut = |len| hidden.chunks(len * width);
+        rows.slices(&self.config, on.compute, tokens, cut, |hidden, slice, buffers| {
+            layer.project_keys(on, hidden, slice.projected.keys, buffers);
+        });
+        &scratch.rows.keys
     }
 
     /// Final norm and head of the residual streams `hidden`, `[rows, hidden]`: `[rows, vocab]`.
     pub fn logits<'s>(&self, hidden: &[f32], scratch: &'s mut Scratch) -> &'s mut [f32] {
-        let Scratch { normed, activations, logits, .. } = scratch;
-        self.arithmetic().norm_rows(&self.final_norm, hidden, normed, activations);
+        let Scratch { rows, logits, .. } = scratch;
+        let buffers = rows.buffers();
+        self.arithmetic().norm_rows(&self.final_norm, hidden, buffers);
         let weights = self.head.as_ref().unwrap_or(&self.embedding);
         resize(logits, hidden.len() / self.config.hidden_size * weights.rows());
-        self.compute.matmul(activations, &mut [Product { weights, out: logits }]);
+        self.compute.matmul(&buffers.activations, &mut [Product { weights, out: logits }]);
         logits
     }
 
@@ -252,8 +269,8 @@ impl Decoder {
         let mut start = first;
         for chunk in tokens.chunks(PREFILL_TOKENS) {
             let end = start + chunk.len();
-            let rows = if end == first + tokens.len() { Rows::Last } else { Rows::None };
-            self.run(chunk, start, rows, attention, scratch)?;
+            let wanted = if end == first + tokens.len() { Wanted::Last } else { Wanted::None };
+            self.run(chunk, start, wanted, attention, scratch)?;
             start = end;
         }
         let hidden = std::mem::take(&mut scratch.hidden);
@@ -274,7 +291,7 @@ impl Decoder {
         scratch: &mut Scratch,
     ) -> Result<(), A::Error> {
         for (index, chunk) in tokens.chunks(PREFILL_TOKENS).enumerate() {
-            self.run(chunk, first + index * PREFILL_TOKENS, Rows::None, attention, scratch)?;
+            self.run(chunk, first + index * PREFILL_TOKENS, Wanted::None, attention, scratch)?;
         }
         Ok(())
     }
@@ -294,7 +311,7 @@ impl Decoder {
     ) -> Result<(), A::Error> {
         let mut position = first;
         for chunk in tokens.chunks(PREFILL_TOKENS) {
-            self.run(chunk, position, Rows::All, attention, scratch)?;
+            self.run(chunk, position, Wanted::All, attention, scratch)?;
             let hidden = std::mem::take(&mut scratch.hidden);
             for rows in hidden.chunks(LOGIT_ROWS * self.config.hidden_size) {
                 for logits in self.logits(rows, scratch).chunks_exact(self.config.vocab_size) {
@@ -307,38 +324,54 @@ impl Decoder {
         Ok(())
     }
 
-    /// Run all layers over one piece of at most [`PREFILL_TOKENS`], and leave the residual streams of `rows` in
+    /// Run all layers over one piece of at most [`PREFILL_TOKENS`], and leave the residual streams `wanted` in
     /// `scratch.hidden`. What the last layer does after attention is done for these rows only.
     fn run<A: Attention + ?Sized>(
         &self,
         tokens: &[u32],
         first: usize,
-        rows: Rows,
+        wanted: Wanted,
         attention: &mut A,
         scratch: &mut Scratch,
     ) -> Result<(), A::Error> {
-        let (last, positions) = (self.config.layers - 1, first..first + tokens.len());
+        let positions = first..first + tokens.len();
         let mut hidden = std::mem::take(&mut scratch.hidden);
         self.embed(tokens, &mut hidden);
-        let mut result = self.run_layers(0..last, positions.clone(), &mut hidden, attention, scratch);
-        if result.is_ok() {
-            result = self.attend(last, positions, &hidden, attention, scratch);
-        }
-        if result.is_ok() && rows != Rows::None {
-            if rows == Rows::Last {
-                keep_last(&mut hidden, self.config.hidden_size);
-                keep_last(&mut scratch.mixed, self.config.query_size());
-            }
-            self.layers[last].finish(self.arithmetic(), &mut hidden, scratch);
-        }
+        let result = self.run_pass(positions, wanted, &mut hidden, attention, &mut scratch.rows);
         scratch.hidden = hidden;
         result
+    }
+
+    fn run_pass<A: Attention + ?Sized>(
+        &self,
+        positions: Range<usize>,
+        wanted: Wanted,
+        hidden: &mut Vec<f32>,
+        attention: &mut A,
+        rows: &mut Rows,
+    ) -> Result<(), A::Error> {
+        let last = self.config.layers - 1;
+        self.project(0, hidden, rows);
+        for layer in 0..last {
+            self.attend(layer, positions.clone(), attention, rows)?;
+            self.finish(layer, Some(layer + 1), hidden, rows);
+        }
+        self.attend(last, positions, attention, rows)?;
+        if wanted == Wanted::None {
+            return Ok(());
+        }
+        if wanted == Wanted::Last {
+            keep_last(hidden, self.config.hidden_size);
+            keep_last(&mut rows.mixed, self.config.query_size());
+        }
+        self.finish(last, None, hidden, rows);
+        Ok(())
     }
 }
 
 /// Which residual streams are wanted after a pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Rows {
+enum Wanted {
     None,
     Last,
     All,

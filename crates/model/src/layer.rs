@@ -1,6 +1,5 @@
 //! One transformer layer: its weights, and the two halves of its arithmetic.
 use crate::config::Config;
-use crate::decoder::Scratch;
 use crate::error::Error;
 use crate::weights::{RowOrder, Tensor, Weights};
 use longleaf_kernel::{Activations, Compute, Matrix, PackedMatrix, Precision, Product};
@@ -80,6 +79,29 @@ pub(crate) struct Arithmetic<'a> {
     pub(crate) head_dim: usize,
 }
 
+/// Where the projections before attention go.
+#[derive(Debug)]
+pub(crate) struct Projected<'a> {
+    /// `[tokens, heads, head_dim]`
+    pub(crate) queries: &'a mut [f32],
+    /// `[tokens, kv_heads, head_dim]`
+    pub(crate) keys: &'a mut [f32],
+    /// `[tokens, kv_heads, head_dim]`
+    pub(crate) values: &'a mut [f32],
+}
+
+/// What one thread needs besides the rows it works on.
+#[derive(Debug, Default)]
+pub(crate) struct Buffers {
+    /// `[tokens, hidden]` or room for heads.
+    normed: Vec<f32>,
+    pub(crate) activations: Activations,
+    /// `[tokens, intermediate]`
+    gate: Vec<f32>,
+    /// `[tokens, intermediate]`
+    up: Vec<f32>,
+}
+
 impl Layer {
     pub(crate) fn load(weights: &dyn Weights, packer: &mut Packer<'_>, l: usize) -> Result<Self, Error> {
         let config = packer.config;
@@ -118,16 +140,18 @@ impl Layer {
         self.key_bias.as_deref().filter(|_| self.key_norm.is_none())
     }
 
-    /// Norm and the projections before attention, of `hidden`, `[tokens, hidden]`, into `scratch.queries`,
-    /// `scratch.keys` and `scratch.values`.
-    pub(crate) fn project_qkv(&self, on: Arithmetic<'_>, hidden: &[f32], scratch: &mut Scratch) {
-        let tokens = on.norm_hidden(&self.attention_norm, hidden, scratch);
-        let Scratch { activations, queries, keys, values, .. } = scratch;
-        resize(queries, tokens * self.query.rows());
-        resize(keys, tokens * self.key.rows());
-        resize(values, tokens * self.value.rows());
+    /// Norm and the projections before attention, of `hidden`, `[tokens, hidden]`.
+    pub(crate) fn project_qkv(
+        &self,
+        on: Arithmetic<'_>,
+        hidden: &[f32],
+        to: Projected<'_>,
+        buffers: &mut Buffers,
+    ) {
+        let Projected { queries, keys, values } = to;
+        on.norm_rows(&self.attention_norm, hidden, buffers);
         on.compute.matmul(
-            activations,
+            &buffers.activations,
             &mut [
                 Product { weights: &self.query, out: queries },
                 Product { weights: &self.key, out: keys },
@@ -136,74 +160,73 @@ impl Layer {
         );
         add_bias(queries, self.query_bias.as_deref());
         add_bias(values, self.value_bias.as_deref());
-        self.finish_keys(on, scratch);
+        self.finish_keys(on, keys, buffers);
         if let Some(norm) = &self.query_norm {
-            norm_heads(on, norm, &mut scratch.queries, &mut scratch.normed);
+            norm_heads(on, norm, queries, &mut buffers.normed);
         }
     }
 
     /// The same for the keys alone.
-    pub(crate) fn project_keys(&self, on: Arithmetic<'_>, hidden: &[f32], scratch: &mut Scratch) {
-        let tokens = on.norm_hidden(&self.attention_norm, hidden, scratch);
-        resize(&mut scratch.keys, tokens * self.key.rows());
-        on.compute
-            .matmul(&scratch.activations, &mut [Product { weights: &self.key, out: &mut scratch.keys }]);
-        self.finish_keys(on, scratch);
+    pub(crate) fn project_keys(
+        &self,
+        on: Arithmetic<'_>,
+        hidden: &[f32],
+        keys: &mut [f32],
+        buffers: &mut Buffers,
+    ) {
+        on.norm_rows(&self.attention_norm, hidden, buffers);
+        on.compute.matmul(&buffers.activations, &mut [Product { weights: &self.key, out: keys }]);
+        self.finish_keys(on, keys, buffers);
     }
 
-    fn finish_keys(&self, on: Arithmetic<'_>, scratch: &mut Scratch) {
+    fn finish_keys(&self, on: Arithmetic<'_>, keys: &mut [f32], buffers: &mut Buffers) {
         if let Some(norm) = &self.key_norm {
-            add_bias(&mut scratch.keys, self.key_bias.as_deref());
-            norm_heads(on, norm, &mut scratch.keys, &mut scratch.normed);
+            add_bias(keys, self.key_bias.as_deref());
+            norm_heads(on, norm, keys, &mut buffers.normed);
         }
     }
 
-    /// The rest of the layer: `hidden` takes up what attention has left in `scratch.mixed`, then the feed-forward
-    /// part.
-    pub(crate) fn finish(&self, on: Arithmetic<'_>, hidden: &mut [f32], scratch: &mut Scratch) {
-        on.compute.prepare(on.precision, self.output.cols(), &scratch.mixed, &mut scratch.activations);
-        on.add_product(&self.output, hidden, scratch);
+    /// The rest of the layer: `hidden`, `[tokens, hidden]`, takes up what attention has made of it, `mixed`,
+    /// `[tokens, heads, head_dim]`, then the feed-forward part.
+    pub(crate) fn finish(
+        &self,
+        on: Arithmetic<'_>,
+        hidden: &mut [f32],
+        mixed: &[f32],
+        buffers: &mut Buffers,
+    ) {
+        on.compute.prepare(on.precision, self.output.cols(), mixed, &mut buffers.activations);
+        on.add_product(&self.output, hidden, buffers);
         if let Some(bias) = &self.output_bias {
             add_bias(hidden, Some(bias));
         }
 
-        let tokens = on.norm_hidden(&self.feed_forward_norm, hidden, scratch);
-        let Scratch { activations, gate, up, .. } = scratch;
-        resize(gate, tokens * self.gate.rows());
-        resize(up, tokens * self.up.rows());
+        on.norm_rows(&self.feed_forward_norm, hidden, buffers);
+        let Buffers { activations, gate, up, .. } = buffers;
+        resize(gate, activations.tokens() * self.gate.rows());
+        resize(up, activations.tokens() * self.up.rows());
         on.compute.matmul(
             activations,
             &mut [Product { weights: &self.gate, out: gate }, Product { weights: &self.up, out: up }],
         );
         on.compute.swiglu(gate, up);
         on.compute.prepare(on.precision, self.down.cols(), gate, activations);
-        on.add_product(&self.down, hidden, scratch);
+        on.add_product(&self.down, hidden, buffers);
     }
 }
 
 impl Arithmetic<'_> {
-    /// Norm `hidden` and take it in as activations; returns the number of tokens.
-    fn norm_hidden(self, norm: &[f32], hidden: &[f32], scratch: &mut Scratch) -> usize {
-        self.norm_rows(norm, hidden, &mut scratch.normed, &mut scratch.activations);
-        hidden.len() / norm.len()
-    }
-
     /// `hidden` += `weights` times the activations.
-    fn add_product(self, weights: &PackedMatrix, hidden: &mut [f32], scratch: &mut Scratch) {
-        resize(&mut scratch.normed, hidden.len());
-        let out = &mut scratch.normed;
-        self.compute.matmul(&scratch.activations, &mut [Product { weights, out }]);
+    fn add_product(self, weights: &PackedMatrix, hidden: &mut [f32], buffers: &mut Buffers) {
+        resize(&mut buffers.normed, hidden.len());
+        let out = &mut buffers.normed;
+        self.compute.matmul(&buffers.activations, &mut [Product { weights, out }]);
         self.compute.add(hidden, out);
     }
 
     /// Norm rows of `norm.len()` numbers and take them in as activations.
-    pub(crate) fn norm_rows(
-        self,
-        norm: &[f32],
-        rows: &[f32],
-        normed: &mut Vec<f32>,
-        activations: &mut Activations,
-    ) {
+    pub(crate) fn norm_rows(self, norm: &[f32], rows: &[f32], buffers: &mut Buffers) {
+        let Buffers { normed, activations, .. } = buffers;
         resize(normed, rows.len());
         self.compute.rms_norm(rows, norm, self.eps, normed);
         self.compute.prepare(self.precision, norm.len(), normed, activations);
@@ -225,9 +248,9 @@ fn add_bias(rows: &mut [f32], bias: Option<&[f32]>) {
 }
 
 /// Norm every head of `heads`, `[…, head_dim]`; `other` is room for it.
-fn norm_heads(on: Arithmetic<'_>, norm: &[f32], heads: &mut Vec<f32>, other: &mut Vec<f32>) {
+fn norm_heads(on: Arithmetic<'_>, norm: &[f32], heads: &mut [f32], other: &mut Vec<f32>) {
     debug_assert_eq!(norm.len(), on.head_dim, "one weight for each number of a head");
     resize(other, heads.len());
     on.compute.rms_norm(heads, norm, on.eps, other);
-    std::mem::swap(heads, other);
+    heads.copy_from_slice(other);
 }

@@ -46,6 +46,7 @@ pub mod gguf;
 mod layer;
 mod mapping;
 mod rope;
+mod rows;
 mod safetensors;
 mod weights;
 
