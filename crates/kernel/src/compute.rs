@@ -100,6 +100,25 @@ impl Compute {
         });
     }
 
+    /// `x[t] = (x[t] - mean(x[t])) / sqrt(variance(x[t]) + eps) · weight + bias` for each row of `weight.len()`
+    /// numbers (Ba, Kiros and Hinton, 2016).
+    pub fn layer_norm(&self, x: &mut [f32], weight: &[f32], bias: &[f32], eps: f32) {
+        let row = weight.len();
+        assert_eq!(bias.len(), row, "as many biases as weights");
+        assert!(x.len().is_multiple_of(row), "{} numbers are no rows of {row}", x.len());
+        self.pool.chunks_mut(x, self.rows(x.len(), row) * row, &|_, x| {
+            for x in x.chunks_exact_mut(row) {
+                self.kernels.layer_norm(x, weight, bias, eps);
+            }
+        });
+    }
+
+    /// `x = x · Φ(x)`, element by element, `Φ` being the normal distribution's (Hendrycks and Gimpel, 2016).
+    pub fn gelu(&self, x: &mut [f32]) {
+        let piece = self.rows(x.len(), 1);
+        self.pool.chunks_mut(x, piece, &|_, x| self.kernels.gelu(x));
+    }
+
     /// `gate = silu(gate) · up`, element by element, `silu(x) = x / (1 + e^-x)` (Shazeer, 2020).
     pub fn swiglu(&self, gate: &mut [f32], up: &[f32]) {
         assert_eq!(gate.len(), up.len(), "as many gates as numbers");

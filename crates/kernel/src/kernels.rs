@@ -69,6 +69,16 @@ pub trait Kernels: Sync + Debug {
         scalar::ops::rms_norm(x, weight, eps, out);
     }
 
+    /// One row of [`crate::Compute::layer_norm`].
+    fn layer_norm(&self, x: &mut [f32], weight: &[f32], bias: &[f32], eps: f32) {
+        scalar::ops::layer_norm(x, weight, bias, eps);
+    }
+
+    /// [`crate::Compute::gelu`].
+    fn gelu(&self, x: &mut [f32]) {
+        scalar::ops::gelu(x);
+    }
+
     /// [`crate::Compute::swiglu`].
     fn swiglu(&self, gate: &mut [f32], up: &[f32]) {
         scalar::ops::swiglu(gate, up);

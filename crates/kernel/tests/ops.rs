@@ -47,6 +47,74 @@ fn rms_norm() {
     }
 }
 
+#[test]
+fn layer_norm() {
+    for (rows, cols) in [(1, 1), (1, 384), (3, 37), (100, 384), (40, 1024)] {
+        let (mut x, weight, bias) = (numbers(rows * cols, 3.0), numbers(cols, 1.0), numbers(cols, 0.5));
+        // A row far from zero: its mean is not to swallow what it varies by.
+        x[..cols].iter_mut().for_each(|x| *x += 100.0);
+        let run = |compute: &Compute, x: &[f32]| {
+            let mut x = x.to_vec();
+            compute.layer_norm(&mut x, &weight, &bias, 1e-12);
+            x
+        };
+        let got = everywhere("layer_norm", |compute| run(compute, &x));
+        let want = x.chunks_exact(cols).flat_map(|x| {
+            let mean = x.iter().map(|x| f64::from(*x)).sum::<f64>() / cols as f64;
+            let variance = x.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / cols as f64;
+            let norm = (variance + 1e-12).sqrt().recip();
+            let each = move |((x, w), b): ((&f32, &f32), &f32)| {
+                (f64::from(*x) - mean) * norm * f64::from(*w) + f64::from(*b)
+            };
+            x.iter().zip(&weight).zip(&bias).map(each).collect::<Vec<_>>()
+        });
+        for (index, (got, want)) in got.iter().zip(want).enumerate() {
+            // The mean of a row near 100 is known to 2^-24 of that, and what is near it has no better.
+            let error = (f64::from(*got) - want).abs();
+            assert!(cols == 1 || error <= 2e-5, "layer_norm {index}: {got} for {want}");
+        }
+        let compute = Compute::new(2);
+        let one_by_one: Vec<f32> = x.chunks_exact(cols).flat_map(|x| run(&compute, x)).collect();
+        assert!(got == one_by_one, "batches");
+    }
+}
+
+/// erf by its power series, exact enough up to 4; beyond, 1.
+fn erf(z: f64) -> f64 {
+    if z.abs() > 4.0 {
+        return z.signum();
+    }
+    let (mut term, mut sum) = (z, z);
+    for n in 1..120 {
+        term *= -z * z / f64::from(n);
+        sum += term / f64::from(2 * n + 1);
+    }
+    sum * std::f64::consts::FRAC_2_SQRT_PI
+}
+
+#[test]
+fn gelu() {
+    for len in [1, 15, 16, 33, 1536, 100_000] {
+        for scale in [0.01, 1.0, 6.0, 100.0] {
+            let x = numbers(len, scale);
+            let got = everywhere("gelu", |compute| {
+                let mut x = x.clone();
+                compute.gelu(&mut x);
+                x
+            });
+            for (got, x) in got.iter().zip(&x) {
+                let x = f64::from(*x);
+                let want = 0.5 * x * (1.0 + erf(x * std::f64::consts::FRAC_1_SQRT_2));
+                assert!((f64::from(*got) - want).abs() <= 3e-7 * x.abs(), "gelu of {x}: {got} for {want}");
+            }
+        }
+    }
+    let mut x = [f32::NEG_INFINITY, -1e30, -0.0, 0.0, 1e30, f32::INFINITY, f32::NAN];
+    Compute::new(1).gelu(&mut x);
+    assert_eq!(x[..6].iter().map(|x| x.abs()).collect::<Vec<_>>(), [0.0, 0.0, 0.0, 0.0, 1e30, f32::INFINITY]);
+    assert!(x[6].is_nan(), "what is not a number stays visible");
+}
+
 /// The exponential behind it is held to 1e-6 over the whole range.
 #[test]
 fn swiglu() {

@@ -100,7 +100,7 @@ pub enum RopeScaling {
 
 /// Nothing trained comes near these; they keep products of two such numbers far from overflow.
 pub(crate) const MAX_LAYERS: usize = 1 << 12;
-const MAX_SIZE: usize = 1 << 24;
+pub(crate) const MAX_SIZE: usize = 1 << 24;
 const MAX_WINDOW: usize = 1 << 40;
 
 impl Config {

@@ -93,7 +93,7 @@ pub(crate) fn gguf_row_order(architecture: &str) -> RowOrder {
 
 const SCALINGS: &str = "none, linear, dynamic, yarn, llama3";
 
-fn unsupported(path: &Path, what: &'static str, found: &str, known: impl Into<String>) -> Error {
+pub(crate) fn unsupported(path: &Path, what: &'static str, found: &str, known: impl Into<String>) -> Error {
     Error::Unsupported { path: path.to_owned(), what, found: found.to_owned(), known: known.into() }
 }
 
@@ -277,14 +277,14 @@ fn yarn_attention(factor: f64, scale: f64) -> f64 {
 }
 
 /// The keys of a JSON object.
-struct Object<'a> {
-    path: &'a Path,
-    json: &'a serde_json::Value,
+pub(crate) struct Object<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) json: &'a serde_json::Value,
 }
 
 impl<'a> Object<'a> {
     /// The value, unless it is absent or null.
-    fn get(&self, key: &str) -> Option<&'a serde_json::Value> {
+    pub(crate) fn get(&self, key: &str) -> Option<&'a serde_json::Value> {
         self.json.get(key).filter(|value| !value.is_null())
     }
 
@@ -303,23 +303,23 @@ impl<'a> Object<'a> {
         })
     }
 
-    fn size(&self, key: &'static str) -> Result<Option<usize>, Error> {
+    pub(crate) fn size(&self, key: &'static str) -> Result<Option<usize>, Error> {
         self.read(key, "a whole number", |v| v.as_u64().and_then(|n| usize::try_from(n).ok()))
     }
 
-    fn number(&self, key: &'static str) -> Result<Option<f64>, Error> {
+    pub(crate) fn number(&self, key: &'static str) -> Result<Option<f64>, Error> {
         self.read(key, "a number", serde_json::Value::as_f64)
     }
 
-    fn boolean(&self, key: &'static str) -> Result<Option<bool>, Error> {
+    pub(crate) fn boolean(&self, key: &'static str) -> Result<Option<bool>, Error> {
         self.read(key, "true or false", serde_json::Value::as_bool)
     }
 
-    fn string(&self, key: &'static str) -> Result<Option<&'a str>, Error> {
+    pub(crate) fn string(&self, key: &'static str) -> Result<Option<&'a str>, Error> {
         self.read(key, "a string", serde_json::Value::as_str)
     }
 
-    fn need<T>(&self, key: &'static str, value: Option<T>) -> Result<T, Error> {
+    pub(crate) fn need<T>(&self, key: &'static str, value: Option<T>) -> Result<T, Error> {
         value.ok_or_else(|| Error::Missing { path: self.path.to_owned(), name: key.to_owned() })
     }
 }

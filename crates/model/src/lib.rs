@@ -1,4 +1,5 @@
-//! Files of weights to a decoder: tokens in, logits out, attention left to the caller.
+//! Files of weights to a decoder: tokens in, logits out, attention left to the caller. And to an [`Encoder`]: tokens
+//! in, a vector for each out.
 //!
 //! ```text
 //! path ─► Checkpoint (Gguf | Folder) ─► Config      what the file says of itself, by the table in `families`
@@ -38,6 +39,7 @@ mod attention;
 mod checkpoint;
 mod config;
 mod decoder;
+mod encoder;
 mod error;
 mod families;
 #[doc(hidden)]
@@ -54,6 +56,7 @@ pub use attention::{Attention, Dense, Qkv, Visible};
 pub use checkpoint::Checkpoint;
 pub use config::{Config, Rope, RopeScaling};
 pub use decoder::{Decoder, PREFILL_TOKENS, Scratch};
+pub use encoder::{Encoder, EncoderConfig, EncoderScratch, Packing};
 pub use error::Error;
 pub use families::families;
 pub use gguf::Gguf;

@@ -88,6 +88,39 @@ impl Folder {
     pub fn config(&self) -> Result<Config, Error> {
         crate::families::from_hugging_face(&self.path.join("config.json"), &self.config)
     }
+
+    /// The tensor of that name, of whatever shape, if it is there.
+    pub(crate) fn tensor(&self, name: String) -> Result<Option<Stored<'_>>, Error> {
+        let Some(number) = self.shard_of.get(&name) else { return Ok(None) };
+        let shard = &self.shards[*number];
+        let info = shard.header.info(&name).expect("listed under this shard");
+        let dtype = match info.dtype {
+            Dtype::F32 => DType::F32,
+            Dtype::F16 => DType::F16,
+            Dtype::BF16 => DType::BF16,
+            other => {
+                return Err(Error::Unsupported {
+                    path: shard.path.clone(),
+                    what: "number format",
+                    found: format!("{other:?}"),
+                    known: "F32, F16, BF16".to_owned(),
+                });
+            }
+        };
+        let (start, end) = info.data_offsets;
+        let mut shape = [1; 4];
+        let dims = info.shape.len();
+        if dims > 4 {
+            return Err(Error::Shape {
+                path: shard.path.clone(),
+                name,
+                found: info.shape.clone(),
+                expected: Vec::new(),
+            });
+        }
+        shape[..dims].copy_from_slice(&info.shape);
+        Ok(Some(Stored { dtype, shape, dims, bytes: &shard.bytes[shard.data + start..shard.data + end] }))
+    }
 }
 
 /// Names of tensors and the files that hold them; the files must be plain names within the folder.
@@ -164,36 +197,7 @@ impl Weights for Folder {
     }
 
     fn find(&self, tensor: Tensor) -> Result<Option<Stored<'_>>, Error> {
-        let name = tensor.hugging_face_name();
-        let Some(number) = self.shard_of.get(&name) else { return Ok(None) };
-        let shard = &self.shards[*number];
-        let info = shard.header.info(&name).expect("listed under this shard");
-        let dtype = match info.dtype {
-            Dtype::F32 => DType::F32,
-            Dtype::F16 => DType::F16,
-            Dtype::BF16 => DType::BF16,
-            other => {
-                return Err(Error::Unsupported {
-                    path: shard.path.clone(),
-                    what: "number format",
-                    found: format!("{other:?}"),
-                    known: "F32, F16, BF16".to_owned(),
-                });
-            }
-        };
-        let (start, end) = info.data_offsets;
-        let mut shape = [1; 4];
-        let dims = info.shape.len();
-        if dims > 4 {
-            return Err(Error::Shape {
-                path: shard.path.clone(),
-                name,
-                found: info.shape.clone(),
-                expected: Vec::new(),
-            });
-        }
-        shape[..dims].copy_from_slice(&info.shape);
-        Ok(Some(Stored { dtype, shape, dims, bytes: &shard.bytes[shard.data + start..shard.data + end] }))
+        self.tensor(tensor.hugging_face_name())
     }
 
     fn release(&self, used: Matrix<'_>) {

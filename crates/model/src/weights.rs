@@ -165,6 +165,21 @@ pub struct Stored<'a> {
     pub bytes: &'a [u8],
 }
 
+impl Stored<'_> {
+    /// Itself if it is of exactly this shape; `name` is what the file at `path` calls it.
+    pub(crate) fn of_shape(self, path: &Path, name: String, expected: &[usize]) -> Result<Self, Error> {
+        if self.shape[..self.dims] == *expected {
+            return Ok(self);
+        }
+        Err(Error::Shape {
+            path: path.to_owned(),
+            name,
+            found: self.shape[..self.dims].to_vec(),
+            expected: expected.to_vec(),
+        })
+    }
+}
+
 /// A file of weights: a name and a shape in, a checked view out.
 pub trait Weights {
     /// The file, for messages.
@@ -187,15 +202,7 @@ pub trait Weights {
         let stored = self
             .find(tensor)?
             .ok_or_else(|| Error::Missing { path: self.path().to_owned(), name: self.name(tensor) })?;
-        if stored.shape[..stored.dims] != *expected {
-            return Err(Error::Shape {
-                path: self.path().to_owned(),
-                name: self.name(tensor),
-                found: stored.shape[..stored.dims].to_vec(),
-                expected: expected.to_vec(),
-            });
-        }
-        Ok(stored)
+        stored.of_shape(self.path(), self.name(tensor), expected)
     }
 
     /// A matrix `[rows, cols]`.

@@ -5,28 +5,14 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+#[path = "support/base64.rs"]
+mod base64;
+
 /// Largest difference allowed, relative to the largest logit.
 const BOUND: f32 = 1e-3;
 
 fn models() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/models")
-}
-
-fn base64(text: &str) -> Vec<u8> {
-    let digit = |c: u8| match c {
-        b'A'..=b'Z' => c - b'A',
-        b'a'..=b'z' => c - b'a' + 26,
-        b'0'..=b'9' => c - b'0' + 52,
-        b'+' => 62,
-        b'/' => 63,
-        other => panic!("{other} is no digit of base 64"),
-    };
-    let digits: Vec<u32> = text.bytes().filter(|c| *c != b'=').map(|c| u32::from(digit(c))).collect();
-    let bytes = |group: &[u32]| {
-        let word = group.iter().fold(0, |word, d| word << 6 | d) << (6 * (4 - group.len()));
-        word.to_be_bytes()[1..group.len()].to_vec()
-    };
-    digits.chunks(4).flat_map(bytes).collect()
 }
 
 fn numbers(value: &Value) -> Vec<u32> {
@@ -60,8 +46,7 @@ fn cases() -> Vec<(String, PathBuf, Value)> {
 fn worst(decoder: &Decoder, golden: &Value) -> f32 {
     let prompt = numbers(&golden["prompt"]);
     let positions = numbers(&golden["positions"]);
-    let bytes = base64(golden["logits_f32_base64"].as_str().expect("a string"));
-    let expected: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    let expected = base64::floats(golden["logits_f32_base64"].as_str().expect("a string"));
     let vocab = decoder.config().vocab_size;
     assert_eq!(expected.len(), positions.len() * vocab, "the model's vocabulary");
 

@@ -4,23 +4,23 @@
 //! vectors changes the speed and not one bit of the result. They are bound by memory or by division.
 use super::exp::exp2;
 use crate::kv::round_bf16;
-use std::f32::consts::LOG2_E;
+use std::f32::consts::{FRAC_1_SQRT_2, LOG2_E};
 
 /// Partial sums of a reduction; also what the loops are unrolled to.
 const LANES: usize = 16;
 
-/// Σ x², lane by lane and then in halves.
+/// Σ term(x), lane by lane and then in halves.
 #[inline(always)]
-fn sum_of_squares(x: &[f32]) -> f32 {
+fn sum(x: &[f32], term: impl Fn(f32) -> f32) -> f32 {
     let mut lanes = [0.0; LANES];
     let (whole, rest) = x.as_chunks::<LANES>();
     for x in whole {
         for i in 0..LANES {
-            lanes[i] += x[i] * x[i];
+            lanes[i] += term(x[i]);
         }
     }
     for (lane, x) in lanes.iter_mut().zip(rest) {
-        *lane += x * x;
+        *lane += term(*x);
     }
     let mut width = LANES / 2;
     while width > 0 {
@@ -34,10 +34,58 @@ fn sum_of_squares(x: &[f32]) -> f32 {
 
 #[inline(always)]
 pub(crate) fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
-    let scale = 1.0 / (sum_of_squares(x) / x.len() as f32 + eps).sqrt();
+    let scale = 1.0 / (sum(x, |x| x * x) / x.len() as f32 + eps).sqrt();
     for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
         *out = x * scale * weight;
     }
+}
+
+#[inline(always)]
+pub(crate) fn layer_norm(x: &mut [f32], weight: &[f32], bias: &[f32], eps: f32) {
+    let count = x.len() as f32;
+    let mean = sum(x, |x| x) / count;
+    let scale = 1.0 / (sum(x, |x| (x - mean) * (x - mean)) / count + eps).sqrt();
+    for ((x, weight), bias) in x.iter_mut().zip(weight).zip(bias) {
+        *x = (*x - mean) * scale * weight + bias;
+    }
+}
+
+#[inline(always)]
+pub(crate) fn gelu(x: &mut [f32]) {
+    let (whole, last) = x.as_chunks_mut::<LANES>();
+    for x in whole {
+        *x = gelu_lanes(x);
+    }
+    let mut rest = [0.0; LANES];
+    rest[..last.len()].copy_from_slice(last);
+    last.copy_from_slice(&gelu_lanes(&rest)[..last.len()]);
+}
+
+/// `x · Φ(x) = max(x, 0) - |x| / 2 · erfc(|x| / √2)`, with `erfc(z) ≈ (a₁t + … + a₅t⁵) · e^-z²`, `t = 1 / (1 + pz)`,
+/// which is wrong by at most 1.5e-7 (Abramowitz and Stegun, 1964, 7.1.26).
+#[inline(always)]
+fn gelu_lanes(x: &[f32; LANES]) -> [f32; LANES] {
+    const P: f32 = 0.327_591_1;
+    const A: [f32; 5] = [1.061_405_4, -1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6];
+    // Beyond this nothing is left of the tail, and infinities would make no number of it.
+    const MOST: f32 = 16.0;
+    let mut size = [0.0; LANES];
+    for i in 0..LANES {
+        size[i] = if x[i].abs() > MOST { MOST } else { x[i].abs() };
+    }
+    let exp = exp2(size.map(|size| size * size * (-0.5 * LOG2_E)));
+    let mut out = [0.0; LANES];
+    for i in 0..LANES {
+        let t = 1.0 / (1.0 + P * FRAC_1_SQRT_2 * size[i]);
+        let mut erfc = A[0];
+        erfc = erfc * t + A[1];
+        erfc = erfc * t + A[2];
+        erfc = erfc * t + A[3];
+        erfc = erfc * t + A[4];
+        let tail = 0.5 * size[i] * (erfc * t) * exp[i];
+        out[i] = (if x[i] > 0.0 { x[i] } else { 0.0 }) - tail;
+    }
+    out
 }
 
 #[inline(always)]
@@ -155,6 +203,8 @@ macro_rules! compile {
             scale(x: &[f32], factor: f32, out: &mut [f32]),
             pack_pairs(x: &[f32], factor: f32, words: &mut [u32]),
             rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]),
+            layer_norm(x: &mut [f32], weight: &[f32], bias: &[f32], eps: f32),
+            gelu(x: &mut [f32]),
             swiglu(gate: &mut [f32], up: &[f32]),
             add(x: &mut [f32], y: &[f32]),
             log_mass(x: &[f32], scale: f32) -> f32,

@@ -188,12 +188,24 @@ impl Kernels for Amx {
         VECTORS.rms_norm(x, weight, eps, out);
     }
 
+    fn layer_norm(&self, x: &mut [f32], weight: &[f32], bias: &[f32], eps: f32) {
+        VECTORS.layer_norm(x, weight, bias, eps);
+    }
+
+    fn gelu(&self, x: &mut [f32]) {
+        VECTORS.gelu(x);
+    }
+
     fn swiglu(&self, gate: &mut [f32], up: &[f32]) {
         VECTORS.swiglu(gate, up);
     }
 
     fn add(&self, x: &mut [f32], y: &[f32]) {
         VECTORS.add(x, y);
+    }
+
+    fn log_mass(&self, x: &[f32], scale: f32) -> f32 {
+        VECTORS.log_mass(x, scale)
     }
 
     fn rope(&self, row: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32]) {

@@ -60,6 +60,14 @@ impl Kernels for Avx2 {
         ops::rms_norm(self, x, weight, eps, out);
     }
 
+    fn layer_norm(&self, x: &mut [f32], weight: &[f32], bias: &[f32], eps: f32) {
+        ops::layer_norm(self, x, weight, bias, eps);
+    }
+
+    fn gelu(&self, x: &mut [f32]) {
+        ops::gelu(self, x);
+    }
+
     fn swiglu(&self, gate: &mut [f32], up: &[f32]) {
         ops::swiglu(self, gate, up);
     }
