@@ -312,9 +312,12 @@ pub(crate) struct Eval {
     /// needle: decides the facts
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
-    /// needle: have the questions answered too, not only located
+    /// needle: have the questions answered too, not only located, and ask as many about what is not there
     #[arg(long)]
     pub(crate) answers: bool,
+    /// needle: with --answers, also ask the model each question in a prompt of 2,000 tokens that holds its facts
+    #[arg(long, requires = "answers")]
+    pub(crate) control: bool,
 }
 
 /// A measurement of quality.
@@ -337,6 +340,10 @@ pub(crate) enum NeedleKind {
     Uuid,
     /// Who did what, in a sentence
     Sentence,
+    /// Two numbers in one question, which stand far apart
+    Multi,
+    /// Something that answers a question with which it shares no content word
+    Latent,
 }
 
 /// Get a model: from this machine, the Hugging Face hub, or the Python packages that carry it

@@ -7,7 +7,7 @@
 mod asking;
 mod reading;
 
-pub use asking::{Asking, Citation, Coverage, Excerpt, Finding, Hit, Reply, Stage, Stages, Timings};
+pub use asking::{Asking, Citation, Coverage, Excerpt, Finding, Hit, Reply, Stage, Stages, Timings, prompt};
 pub use reading::{Added, Reading};
 
 use crate::{Error, Model};

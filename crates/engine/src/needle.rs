@@ -1,4 +1,6 @@
 //! Facts hidden in a text, to see whether they are found: each has look-alikes of its own kind.
+mod latent;
+
 use rand_pcg::Pcg64;
 use rand_pcg::rand_core::{Rng, SeedableRng};
 use std::ops::Range;
@@ -12,6 +14,10 @@ pub enum Kind {
     Uuid,
     /// Who did what, in a sentence as the text around might have it.
     Sentence,
+    /// Numbers again, but a question asks for two of them, which stand far apart.
+    Multi,
+    /// Something about a person that answers a question with which it shares no content word.
+    Latent,
 }
 
 /// A fact, and how to ask for it.
@@ -23,6 +29,17 @@ pub struct Fact {
     pub question: String,
     /// What a right answer contains, upper and lower case alike.
     pub answer: String,
+}
+
+/// A question about a text with hidden facts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// The question.
+    pub text: String,
+    /// What a right answer contains, all of it, upper and lower case alike; nothing if the text does not say.
+    pub answers: Vec<String>,
+    /// Which facts, by their places in the list.
+    pub facts: Vec<usize>,
 }
 
 const FIRST: [&str; 16] = [
@@ -82,33 +99,91 @@ const THINGS: [&str; 16] = [
     "wheelbarrow",
 ];
 
+/// How many facts of a kind there can be.
+pub fn most(kind: Kind) -> usize {
+    if kind == Kind::Latent { latent::TABLE.len() } else { FIRST.len() * LAST.len() }
+}
+
 /// `count` facts about different people. The same seed gives the same facts.
 ///
 /// # Panics
-/// If more are asked for than there are names: 256.
+/// If more are asked for than [`most`].
 pub fn facts(kind: Kind, count: usize, seed: u64) -> Vec<Fact> {
-    assert!(count <= FIRST.len() * LAST.len(), "{count} facts are more than there are names");
+    assert!(count <= most(kind), "{count} facts are more than there are");
     let mut random = Pcg64::seed_from_u64(seed);
-    let mut people: Vec<(usize, usize)> =
-        (0..FIRST.len()).flat_map(|first| (0..LAST.len()).map(move |last| (first, last))).collect();
-    // Fisher and Yates.
-    for i in (1..people.len()).rev() {
-        people.swap(i, below(&mut random, i + 1));
-    }
-    people.truncate(count);
-    people
-        .into_iter()
-        .map(|(first, last)| fact(kind, &format!("{} {}", FIRST[first], LAST[last]), &mut random))
-        .collect()
+    let people = people(&mut random);
+    let said = sayings(seed);
+    (0..count).map(|index| fact(kind, &people[index], &mut random, said[index % said.len()])).collect()
 }
 
-fn fact(kind: Kind, name: &str, random: &mut Pcg64) -> Fact {
+/// Questions whose answers are in the text.
+pub fn questions(kind: Kind, facts: &[Fact]) -> Vec<Question> {
+    let question = |(index, fact): (usize, &Fact)| {
+        if kind != Kind::Multi || facts.len() < 2 {
+            let (text, answers) = (fact.question.clone(), vec![fact.answer.clone()]);
+            return Question { text, answers, facts: vec![index] };
+        }
+        let other = (index + facts.len() / 2) % facts.len();
+        let name = |index: usize| {
+            let question: &str = &facts[index].question;
+            question.strip_prefix(NUMBER_OF).unwrap_or(question).trim_end_matches('?').to_owned()
+        };
+        Question {
+            text: format!("What are the membership numbers of {} and {}?", name(index), name(other)),
+            answers: vec![fact.answer.clone(), facts[other].answer.clone()],
+            facts: vec![index, other],
+        }
+    };
+    facts.iter().enumerate().map(question).collect()
+}
+
+/// At most `count` questions of the same kind about what [`facts`] of the same `count` and seed do not say: other
+/// people's numbers, or something that nobody did.
+pub fn absent(kind: Kind, count: usize, seed: u64) -> Vec<Question> {
+    let people = people(&mut Pcg64::seed_from_u64(seed));
+    let mut random = Pcg64::seed_from_u64(!seed);
+    let said = sayings(seed);
+    let question = |index: usize| {
+        let text = fact(kind, &people[index % people.len()], &mut random, said[index % said.len()]).question;
+        Question { text, answers: Vec::new(), facts: Vec::new() }
+    };
+    (count..most(kind).min(2 * count)).map(question).collect()
+}
+
+/// All names, in an order of their own for each state of `random`.
+fn people(random: &mut Pcg64) -> Vec<String> {
+    let mut people: Vec<String> =
+        FIRST.iter().flat_map(|first| LAST.iter().map(move |last| format!("{first} {last}"))).collect();
+    shuffle(&mut people, random);
+    people
+}
+
+/// All latent facts, in an order of their own for each seed.
+fn sayings(seed: u64) -> Vec<(&'static str, &'static str)> {
+    let mut said = latent::TABLE.to_vec();
+    shuffle(&mut said, &mut Pcg64::seed_from_u64(seed));
+    said
+}
+
+/// Fisher and Yates.
+fn shuffle<T>(list: &mut [T], random: &mut Pcg64) {
+    for i in (1..list.len()).rev() {
+        list.swap(i, below(random, i + 1));
+    }
+}
+
+const NUMBER_OF: &str = "What is the membership number of ";
+
+fn fact(kind: Kind, name: &str, random: &mut Pcg64, (said, asked): (&str, &str)) -> Fact {
     match kind {
-        Kind::Number => {
+        Kind::Latent => {
+            Fact { text: format!("{name} {said}."), question: asked.to_owned(), answer: name.to_owned() }
+        }
+        Kind::Number | Kind::Multi => {
             let number = 1_000_000 + below(random, 9_000_000);
             Fact {
                 text: format!("The membership number of {name} is {number}."),
-                question: format!("What is the membership number of {name}?"),
+                question: format!("{NUMBER_OF}{name}?"),
                 answer: number.to_string(),
             }
         }
@@ -169,19 +244,43 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
+    const KINDS: [Kind; 5] = [Kind::Number, Kind::Uuid, Kind::Sentence, Kind::Multi, Kind::Latent];
+
     #[test]
     fn facts_differ_and_repeat_with_their_seed() {
-        for kind in [Kind::Number, Kind::Uuid, Kind::Sentence] {
-            let some = facts(kind, 200, 5);
-            assert_eq!(some, facts(kind, 200, 5));
-            assert_ne!(some, facts(kind, 200, 6));
+        for kind in KINDS {
+            let count = most(kind).min(200);
+            let some = facts(kind, count, 5);
+            assert_eq!(some, facts(kind, count, 5));
+            assert_ne!(some, facts(kind, count, 6));
             let questions: BTreeSet<_> = some.iter().map(|fact| &fact.question).collect();
-            assert_eq!(questions.len(), 200, "every question has one answer");
+            assert_eq!(questions.len(), count, "every question has one answer");
             for fact in &some {
                 assert!(
                     fact.text.contains(&fact.answer) && !fact.question.contains(&fact.answer),
                     "{fact:?}"
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn questions_are_answered_by_their_facts_alone_or_by_none() {
+        for kind in KINDS {
+            let facts = facts(kind, 100, 3);
+            let questions = questions(kind, &facts);
+            assert_eq!(questions.len(), 100);
+            for question in &questions {
+                assert_eq!(question.facts.len(), if kind == Kind::Multi { 2 } else { 1 });
+                for (answer, fact) in question.answers.iter().zip(&question.facts) {
+                    assert!(facts[*fact].text.contains(answer));
+                }
+            }
+            let absent = absent(kind, 100, 3);
+            assert_eq!(absent.len(), if kind == Kind::Latent { most(kind) - 100 } else { 100 });
+            let asked: BTreeSet<_> = facts.iter().map(|fact| &fact.question).collect();
+            for question in &absent {
+                assert!(!asked.contains(&question.text) && question.facts.is_empty(), "{question:?}");
             }
         }
     }

@@ -2,7 +2,7 @@
 use crate::sampler::{best, log_prob};
 use crate::{Error, Model};
 use longleaf_kernel::KvFormat;
-use longleaf_model::{Dense, Scratch, Visible};
+use longleaf_model::{Batch, Decoder, Dense, PREFILL_TOKENS, Scratch, Visible};
 use longleaf_text::TokenId;
 
 /// What a model makes of some tokens, given those before them.
@@ -80,4 +80,48 @@ pub fn score(model: &Model, tokens: &[TokenId], first: usize, visible: Visible) 
         },
     );
     Ok(score)
+}
+
+/// `ln p` of the tokens of several sequences from some token of each on, `(tokens, first)`, given all before it in
+/// the same sequence. All go through the layers together, as many rows at once as make products fast; what comes out
+/// for one does not depend on the others. Only for sequences that fit the model's window.
+pub fn log_probs(decoder: &Decoder, sequences: &[(Vec<TokenId>, usize)]) -> Vec<Vec<f64>> {
+    const LOGIT_ROWS: usize = 32;
+    let (config, compute) = (decoder.config(), decoder.compute());
+    // The last token of a sequence is a target only.
+    let lengths: Vec<usize> = sequences.iter().map(|(tokens, _)| tokens.len().saturating_sub(1)).collect();
+    let mut batch = Batch::new(config, compute, KvFormat::default(), &lengths);
+    let (mut read, mut targets) = (Vec::new(), Vec::new());
+    for (index, (tokens, first)) in sequences.iter().enumerate() {
+        assert!(*first > 0, "the first token has nothing before it");
+        for at in *first..tokens.len() {
+            targets.push((read.len() + at - 1, index, tokens[at]));
+        }
+        read.extend_from_slice(&tokens[..lengths[index]]);
+    }
+    let width = config.hidden_size;
+    let (mut scratch, mut hidden, mut wanted) = (Scratch::new(), Vec::new(), Vec::new());
+    let mut left = targets.iter().peekable();
+    for (index, piece) in read.chunks(PREFILL_TOKENS).enumerate() {
+        let first = index * PREFILL_TOKENS;
+        let rows = first..first + piece.len();
+        decoder.embed(piece, &mut hidden);
+        let Ok(()) =
+            decoder.run_layers(0..config.layers, rows.clone(), &mut hidden, &mut batch, &mut scratch);
+        while let Some((row, ..)) = left.next_if(|(row, ..)| *row < rows.end) {
+            wanted.extend_from_slice(&hidden[(row - first) * width..][..width]);
+        }
+    }
+    let mut found = vec![Vec::new(); sequences.len()];
+    let mut masses = Vec::new();
+    for (rows, targets) in wanted.chunks(LOGIT_ROWS * width).zip(targets.chunks(LOGIT_ROWS)) {
+        let logits = decoder.logits(rows, &mut scratch);
+        let vocab = logits.len() / targets.len();
+        masses.resize(targets.len(), 0.0);
+        compute.log_mass(logits, vocab, std::slice::from_ref(&(0..vocab)), 1.0, &mut masses);
+        for ((logits, mass), (_, index, token)) in logits.chunks_exact(vocab).zip(&masses).zip(targets) {
+            found[*index].push(f64::from(logits[*token as usize]) - f64::from(*mass));
+        }
+    }
+    found
 }

@@ -147,3 +147,23 @@ fn scores_are_the_log_probabilities_of_generation() {
     assert_eq!(score.best, 20);
     assert_eq!(scoring::score(&model, &tokens[..1], 1, Visible::All).expect("nothing").tokens, 0);
 }
+
+#[test]
+fn probabilities_of_several_sequences_are_those_of_each() {
+    let model = open("smollm2", 2);
+    let text = "The keeper climbed the stairs once more and lit the lamp before the rain came in. ";
+    let tokens = model.plain_prompt(&text.repeat(3));
+    let sequences: Vec<_> = [(40, 1), (90, 60), (2, 1), (150, 149)]
+        .into_iter()
+        .map(|(length, first)| (tokens[..length].to_vec(), first))
+        .collect();
+    let together = scoring::log_probs(model.decoder(), &sequences);
+    for ((tokens, first), found) in sequences.iter().zip(&together) {
+        assert_eq!(found.len(), tokens.len() - first);
+        let expected = -scoring::score(&model, tokens, *first, Visible::All).expect("it fits").nll;
+        let sum: f64 = found.iter().sum();
+        assert!((sum - expected).abs() < 1e-4 * expected.abs(), "{sum} instead of {expected}");
+        let alone = scoring::log_probs(model.decoder(), &[(tokens.clone(), *first)]);
+        assert_eq!(&alone[0], found, "whatever else is read beside it");
+    }
+}

@@ -1,6 +1,8 @@
 //! The seam between a model and what it attends to.
+mod batch;
 mod dense;
 
+pub use batch::Batch;
 pub use dense::{Dense, Visible};
 
 use std::fmt::Debug;

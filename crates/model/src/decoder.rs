@@ -19,17 +19,18 @@ pub const PREFILL_TOKENS: usize = 512;
 /// Rows of logits computed at once where all are wanted (a row can be 600 kB).
 const LOGIT_ROWS: usize = 32;
 
-/// The weights of a decoder-only transformer, ready to be multiplied. Immutable, shared by all sequences.
-#[derive(Debug)]
+/// The weights of a decoder-only transformer, ready to be multiplied. Immutable, shared by all sequences; clones share
+/// them too, so that one model can compute in two precisions.
+#[derive(Debug, Clone)]
 pub struct Decoder {
     config: Config,
     compute: Arc<Compute>,
     precision: Precision,
-    embedding: PackedMatrix,
-    layers: Box<[Layer]>,
-    final_norm: Box<[f32]>,
+    embedding: Arc<PackedMatrix>,
+    layers: Arc<[Layer]>,
+    final_norm: Arc<[f32]>,
     /// Absent where the embedding serves.
-    head: Option<PackedMatrix>,
+    head: Option<Arc<PackedMatrix>>,
 }
 
 /// The buffers of forward passes, reused from one to the next. One for each thread that runs passes.
@@ -85,10 +86,10 @@ impl Decoder {
         Ok(Self {
             compute: Arc::clone(compute),
             precision: Precision::default(),
-            embedding,
+            embedding: Arc::new(embedding),
             layers,
             final_norm,
-            head,
+            head: head.map(Arc::new),
             config,
         })
     }
@@ -112,7 +113,7 @@ impl Decoder {
 
     /// Size of the packed weights in memory.
     pub fn bytes(&self) -> usize {
-        let head = self.head.as_ref().map_or(0, PackedMatrix::bytes);
+        let head = self.head.as_ref().map_or(0, |head| head.bytes());
         self.embedding.bytes() + head + self.layers.iter().map(Layer::bytes).sum::<usize>()
     }
 

@@ -52,7 +52,7 @@ mod rows;
 mod safetensors;
 mod weights;
 
-pub use attention::{Attention, Dense, Qkv, Visible};
+pub use attention::{Attention, Batch, Dense, Qkv, Visible};
 pub use checkpoint::Checkpoint;
 pub use config::{Config, Rope, RopeScaling};
 pub use decoder::{Decoder, PREFILL_TOKENS, Scratch};

@@ -1,7 +1,7 @@
 //! What holds for every decoder, whatever its weights: results depend neither on how a run of tokens is cut, nor
 //! on threads, nor on what a cache held before.
 use longleaf_kernel::{Compute, KvFormat};
-use longleaf_model::{Attention, Decoder, Dense, PREFILL_TOKENS, Qkv, RopeScaling, Scratch, Visible};
+use longleaf_model::{Attention, Batch, Decoder, Dense, PREFILL_TOKENS, Qkv, RopeScaling, Scratch, Visible};
 use proptest::prelude::*;
 use std::ops::Range;
 use std::path::Path;
@@ -230,5 +230,30 @@ fn dynamic_scaling_is_the_only_one_that_looks_at_the_length() {
         };
         let dynamic = matches!(decoder.config().rope.scaling, RopeScaling::DynamicNtk { .. });
         assert_eq!(run(1) != run(500), dynamic, "{name}");
+    }
+}
+
+#[test]
+fn sequences_side_by_side_are_as_alone() {
+    for name in MODELS {
+        let decoder = load(name, 2);
+        let vocab = decoder.config().vocab_size;
+        let lengths = [1, 130, 7, 300, 250];
+        let tokens = prompt(&decoder, lengths.iter().sum());
+        let mut batch = Batch::new(decoder.config(), decoder.compute(), KvFormat::Bf16, &lengths);
+        let (mut scratch, mut together) = (Scratch::new(), Vec::new());
+        decoder
+            .forward_all(&tokens, 0, &mut batch, &mut scratch, &mut |_, logits| {
+                together.extend(logits.iter().map(|x| x.to_bits()));
+            })
+            .expect("dense attention cannot fail");
+        let mut start = 0;
+        for length in lengths {
+            let compute = Arc::clone(decoder.compute());
+            let mut alone = Dense::new(decoder.config(), compute, KvFormat::Bf16, Visible::All, length);
+            let expected = bits(&decoder, &mut alone, &tokens[start..start + length], &[]);
+            assert!(expected == together[start * vocab..(start + length) * vocab], "{name}: {length} tokens");
+            start += length;
+        }
     }
 }

@@ -67,12 +67,12 @@ pub struct Citation {
     pub weight: f64,
 }
 
-/// A block that a search found.
+/// Text that a search found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hit {
     /// The document's name.
     pub document: String,
-    /// First byte of the block in the document's text.
+    /// First byte in the document's text.
     pub start: u64,
     /// One past the last.
     pub end: u64,
@@ -149,6 +149,8 @@ pub struct Reply {
     pub confidence: f64,
     /// The passages, best first.
     pub citations: Vec<Citation>,
+    /// All text that was looked at closely, best first; the first [`Coverage::blocks_read`] of it were re-read.
+    pub ranked: Vec<Hit>,
     /// What was seen.
     pub coverage: Coverage,
     /// What it took.
@@ -175,6 +177,13 @@ struct Passage {
     gain: f64,
 }
 
+impl Passage {
+    fn hit(&self) -> Hit {
+        let (start, end) = (self.start as u64, (self.start + self.text.len()) as u64);
+        Hit { document: self.document.clone(), start, end }
+    }
+}
+
 impl Memory<'_> {
     /// Answer `question` from everything in the memory. `stage` is told what is being done, `watch` is given the
     /// answer as it is written and may break it off.
@@ -191,13 +200,15 @@ impl Memory<'_> {
         let start = Instant::now();
         let Sought { mut passages, near, confidence, located, timings } =
             self.seek(question, asking, stage)?;
+        let ranked = passages.iter().map(Passage::hit).collect();
         passages.truncate(near);
         let found = near > 0;
         let coverage = located.coverage(asking.stages, &passages);
-        let mut reply = Reply { answer: None, found, confidence, citations: Vec::new(), coverage, timings };
+        let citations = Vec::new();
+        let mut reply = Reply { answer: None, found, confidence, citations, ranked, coverage, timings };
         if found {
             stage(Stage::Reread);
-            let prompt = prompt(self.model, question, &mut passages, &asking.request)?;
+            let prompt = fitting(self.model, question, &mut passages, &asking.request)?;
             reply.coverage.blocks_read = passages.len();
             let room = asking.request.max_tokens.unwrap_or(self.model.config().window);
             let length = (prompt.len() + room).min(self.model.config().window);
@@ -480,9 +491,22 @@ fn question_likelihood(model: &Model, passage: &str, question: &str) -> Result<f
     Ok(-score(model, &tokens, first, Visible::All)?.nll)
 }
 
-/// The passages and the question as an ordinary prompt. The last passages, which are the worst, are left out as far
-/// as the window has no room for them beside the answer.
-fn prompt(
+/// Some texts, in the order in which they stand, and a question about them as an ordinary prompt.
+///
+/// # Errors
+/// [`Error::Text`] if the model's chat template refuses it.
+pub fn prompt(model: &Model, texts: &[&str], question: &str) -> Result<Vec<TokenId>, Error> {
+    let texts: Vec<&str> = texts.iter().map(|text| text.trim()).collect();
+    let content = format!(
+        "Passages from a long text:\n\n{}\n\nQuestion: {question} Answer briefly from the passages.",
+        texts.join("\n...\n")
+    );
+    model.chat_prompt(&[Message::new(Role::User, content)])
+}
+
+/// The prompt of these passages. The last ones, which are the worst, are left out as far as the window has no room
+/// for them beside the answer.
+fn fitting(
     model: &Model,
     question: &str,
     passages: &mut Vec<Passage>,
@@ -492,12 +516,8 @@ fn prompt(
     loop {
         let mut ordered: Vec<&Passage> = passages.iter().collect();
         ordered.sort_by(|a, b| (&a.document, a.start).cmp(&(&b.document, b.start)));
-        let texts: Vec<&str> = ordered.iter().map(|passage| passage.text.trim()).collect();
-        let content = format!(
-            "Passages from a long text:\n\n{}\n\nQuestion: {question} Answer briefly from the passages.",
-            texts.join("\n...\n")
-        );
-        let prompt = model.chat_prompt(&[Message::new(Role::User, content)])?;
+        let texts: Vec<&str> = ordered.iter().map(|passage| passage.text.as_str()).collect();
+        let prompt = prompt(model, &texts, question)?;
         let room = request.max_tokens.unwrap_or(0).min(window / 2);
         if passages.len() <= 1 || prompt.len() + room <= window {
             return Ok(prompt);
