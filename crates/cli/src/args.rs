@@ -30,6 +30,10 @@ pub(crate) struct Common {
     /// How closely products follow f32 arithmetic [default: exact; `add` reads fast]
     #[arg(long, global = true, value_enum)]
     pub(crate) precision: Option<Precision>,
+    /// What a memory may keep in RAM beside the weights, for example 512MiB or 2GiB; the rest is read from disk when
+    /// it is needed [default: a quarter of the machine's]
+    #[arg(long, global = true, value_name = "SIZE", value_parser = size)]
+    pub(crate) ram: Option<u64>,
 }
 
 /// How closely products follow f32 arithmetic.
@@ -244,6 +248,24 @@ pub(crate) enum MemoryCommand {
         /// Its name or path
         memory: String,
     },
+}
+
+/// A number of bytes, with a unit or without.
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').len();
+    let (number, unit) = text.split_at(digits);
+    let scale = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "kb" => 1e3,
+        "mb" => 1e6,
+        "gb" => 1e9,
+        "k" | "kib" => 1024.0,
+        "m" | "mib" => 1024.0 * 1024.0,
+        "g" | "gib" => 1024.0 * 1024.0 * 1024.0,
+        _ => return Err("not a size, as 512MiB or 2GiB is".to_owned()),
+    };
+    let number: f64 = number.parse().map_err(|_| "not a size, as 512MiB or 2GiB is".to_owned())?;
+    Ok((number * scale) as u64)
 }
 
 /// A number in a range; what is no number at all is outside every range.

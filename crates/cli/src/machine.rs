@@ -111,6 +111,12 @@ pub(crate) fn peak_rss() -> Option<u64> {
     Some(field(&text, "VmHWM")?.trim_end_matches(" kB").parse::<u64>().ok()? << 10)
 }
 
+/// Bytes that can still be written where `folder` is, or `None` where the system does not say.
+pub(crate) fn free_disk(folder: &Path) -> Option<u64> {
+    let found = rustix::fs::statvfs(folder).ok()?;
+    Some(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
 /// Let [`peak_rss`] begin anew.
 pub(crate) fn reset_peak_rss() {
     // Where the system does not allow it, the peak includes what came before.

@@ -20,6 +20,8 @@ pub(crate) struct Settings {
     pub(crate) kernels_forced: bool,
     /// How closely products follow f32, if it was said.
     pub(crate) precision: Option<Precision>,
+    /// Bytes that a memory may keep in RAM.
+    pub(crate) ram: usize,
     /// Where data is kept.
     pub(crate) home: PathBuf,
     /// The models.
@@ -52,6 +54,7 @@ impl Settings {
                 args::Precision::Exact => Precision::Exact,
                 args::Precision::Fast => Precision::Fast,
             }),
+            ram: usize::try_from(common.ram.unwrap_or_else(default_ram)).unwrap_or(usize::MAX),
             home,
             library,
         })
@@ -71,6 +74,11 @@ impl Settings {
     pub(crate) fn compute(&self) -> Compute {
         Compute::with(self.kernels, self.threads)
     }
+}
+
+/// A quarter of what there is: others want to work on this machine too.
+fn default_ram() -> u64 {
+    machine::ram().map_or(1 << 30, |ram| ram.total_bytes / 4)
 }
 
 /// `$LONGLEAF_HOME`, else the user's folder for application data.

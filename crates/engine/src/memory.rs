@@ -8,12 +8,12 @@ mod asking;
 mod reading;
 
 pub use asking::{Asking, Citation, Coverage, Excerpt, Finding, Hit, Reply, Stage, Stages, Timings, prompt};
-pub use reading::{Added, Reading};
+pub use reading::{Added, Plan, Reading};
 
 use crate::{Error, Model};
 use longleaf_memory::finder::{Finder, Head, Profile};
-use longleaf_memory::lexical::Index;
-use longleaf_memory::{Fingerprint, SectionId, Store};
+use longleaf_memory::lexical::StoredIndex;
+use longleaf_memory::{Fingerprint, Store};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -25,6 +25,8 @@ pub struct Memory<'m> {
     model: &'m Model,
     profile: Profile,
     store: Store,
+    /// Bytes that may be kept in RAM.
+    ram: usize,
     /// What is searched; made when it is first needed, and again after something was added.
     view: Option<View>,
 }
@@ -32,11 +34,14 @@ pub struct Memory<'m> {
 /// Everything that can be found.
 #[derive(Debug)]
 struct View {
-    /// One part for each section, its units being blocks.
-    lexical: Index,
-    /// The blocks of `lexical`, with their keys.
+    /// Its units are blocks.
+    lexical: StoredIndex,
+    /// The same blocks, with their keys.
     finder: Finder,
 }
+
+/// What a memory keeps in RAM unless it is told otherwise.
+const RAM: usize = 1 << 30;
 
 impl<'m> Memory<'m> {
     /// Open a memory to add to it; it is created if there is none.
@@ -64,7 +69,7 @@ impl<'m> Memory<'m> {
         let profile = Profile::known(model.config())
             .ok_or_else(|| Error::NoFinder { path: model.path().to_owned() })?;
         let store = open(path, fingerprint(model, &profile)?)?;
-        Ok(Self { path: path.to_owned(), model, profile, store, view: None })
+        Ok(Self { path: path.to_owned(), model, profile, store, ram: RAM, view: None })
     }
 
     /// [`Memory::open_or_create`] for a model whose finder heads you know.
@@ -82,7 +87,14 @@ impl<'m> Memory<'m> {
             "heads of another model: {profile:?}"
         );
         let store = Store::open_or_create(path, fingerprint(model, &profile)?)?;
-        Ok(Self { path: path.to_owned(), model, profile, store, view: None })
+        Ok(Self { path: path.to_owned(), model, profile, store, ram: RAM, view: None })
+    }
+
+    /// Keep at most so many bytes of what is searched in RAM, beside the model's weights and what computing takes
+    /// (1 GiB unless this is called); the rest is read from disk for each question. Answers are the same.
+    pub fn set_ram(&mut self, bytes: usize) {
+        self.ram = bytes;
+        self.view = None;
     }
 
     /// Its folder.
@@ -98,10 +110,12 @@ impl<'m> Memory<'m> {
     /// What is searched.
     fn view(&mut self) -> Result<&View, Error> {
         if self.view.is_none() {
-            let (lexical, parts) = self.store.lexical_index()?;
-            let sections: Vec<SectionId> = parts.iter().map(|(section, _)| *section).collect();
+            // Words take a fiftieth of what keys take: they are hardly ever read again for each question.
+            let lexical = StoredIndex::open(&self.store, self.ram / 4)?;
             let compute = self.model.decoder().compute();
-            let finder = Finder::load(&self.store, &sections, &self.profile, self.model.config(), compute)?;
+            let left = self.ram.saturating_sub(lexical.bytes());
+            let (profile, config) = (&self.profile, self.model.config());
+            let finder = Finder::open(&self.store, lexical.sections(), profile, config, compute, left);
             if finder.blocks().len() != lexical.units() {
                 return Err(Error::Halves {
                     path: self.path.clone(),

@@ -190,3 +190,40 @@ fn another_model_or_profile_is_refused() {
     let reply = empty.ask("Anything?", &asking, &mut |_| (), &mut |_| ControlFlow::Continue(())).unwrap();
     assert!(!reply.found && reply.citations.is_empty());
 }
+
+#[test]
+fn what_is_read_from_disk_again_answers_as_what_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model(2);
+    let path = folder.path().join("m");
+    let mut memory = Memory::with_profile(&path, &model, profile()).unwrap();
+    add(&mut memory, &document("a", &text(1, 4000)));
+    add(&mut memory, &document("b", &text(2, 3000)));
+    let question = "Who saw the lantern after Cordelia?";
+    let asking = asking(Stages { finder: true, lexical: true, rerank: true });
+    let mut replies = Vec::new();
+    // Nothing kept, some of the keys, all of them; twice each, since the first time fills what is kept.
+    for ram in [0, 100_000, 300_000, usize::MAX] {
+        memory.set_ram(ram);
+        for _ in 0..2 {
+            let hits = memory.search(question, &asking).unwrap();
+            let reply =
+                memory.ask(question, &asking, &mut |_| (), &mut |_| ControlFlow::Continue(())).unwrap();
+            let coverage = (reply.coverage.blocks_read, reply.coverage.unread_mass.to_bits());
+            replies.push((hits, reply.citations, reply.confidence.to_bits(), coverage));
+        }
+    }
+    assert!(replies.windows(2).all(|pair| pair[0] == pair[1]), "{replies:?}");
+    assert!(!replies[0].0.is_empty());
+
+    // A byte of the keys that changes on disk is found when it is read, in whichever thread.
+    let keys = std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path());
+    let keys = keys.filter(|path| path.to_string_lossy().contains("finder.l1")).collect::<Vec<_>>();
+    let mut bytes = std::fs::read(&keys[0]).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 4;
+    std::fs::write(&keys[0], bytes).unwrap();
+    memory.set_ram(0);
+    let error = memory.search(question, &asking).unwrap_err().to_string();
+    assert!(error.contains("does not match its checksum"), "{error}");
+}

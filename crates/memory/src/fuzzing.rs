@@ -41,7 +41,7 @@ pub fn catalogue(log: &[u8]) -> Result<(), Error> {
             store.read_all(*section, crate::StreamId::TEXT)?;
         }
     }
-    store.lexical_index().map(drop)
+    lexical::StoredIndex::open(&store, 0).map(drop)
 }
 
 /// Parts of a lexical index; they are searched.

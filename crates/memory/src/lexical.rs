@@ -22,13 +22,17 @@
 //! ```
 //! A key is the upper 48 bits of the 64-bit FNV-1a hash of the term's UTF-8: two terms of a vocabulary of a million
 //! fall together for one query term in 300 million, and the dictionary needs no strings.
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 
 use crate::codec::{Decoder, Encoder};
 
 mod stem;
+mod stored;
 mod terms;
 
+pub use stored::StoredIndex;
 pub use terms::{Analysis, for_each_term};
 
 const MAGIC: [u8; 4] = *b"LEX1";
@@ -170,11 +174,19 @@ pub struct Index {
 
 #[derive(Debug, Clone)]
 struct Part {
-    bytes: Vec<u8>,
     analysis: Analysis,
     /// Units in the parts before.
     first: usize,
     lengths: Vec<u32>,
+    /// Not there if it is to be read again for every query.
+    terms: Option<Terms>,
+}
+
+/// What a query looks up in a part.
+#[derive(Debug, Clone)]
+struct Terms {
+    /// The whole part.
+    bytes: Vec<u8>,
     /// Where in `bytes` the dictionary begins, and the postings.
     dictionary: usize,
     postings: usize,
@@ -192,9 +204,10 @@ impl Index {
         while at < bytes.len() {
             let len = bytes.get(at + 4..at + 8).and_then(|len| len.try_into().ok()).map(u32::from_le_bytes);
             let len = len.map(|len| len as usize).filter(|len| *len >= 8 && *len <= bytes.len() - at);
-            let part = len.and_then(|len| Part::parse(&bytes[at..at + len]));
-            let part = part.ok_or(Malformed { offset: at })?;
-            at += part.bytes.len();
+            let (part, len) = len
+                .and_then(|len| Some((Part::parse(&bytes[at..at + len])?, len)))
+                .ok_or(Malformed { offset: at })?;
+            at += len;
             parts.push(part);
         }
         let count = parts.len();
@@ -205,6 +218,11 @@ impl Index {
             self.parts.push(part);
         }
         Ok(count)
+    }
+
+    /// Keep of a part only what belongs to its units; its terms are looked up elsewhere from now on.
+    fn shed(&mut self, part: usize) {
+        self.parts[part].terms = None;
     }
 
     /// Units in all parts.
@@ -224,13 +242,19 @@ impl Index {
 
     /// Bytes in memory.
     pub fn bytes(&self) -> usize {
-        self.parts.iter().map(|part| part.bytes.len() + part.lengths.len() * 4).sum()
+        let terms = |part: &Part| part.terms.as_ref().map_or(0, |terms| terms.bytes.len());
+        self.parts.iter().map(|part| terms(part) + part.lengths.len() * 4).sum()
     }
 
     /// The `k` best units, best first; among equals the earlier one. Fewer if fewer have a term of the query.
     pub fn search(&self, query: &str, k: usize) -> Vec<Hit> {
         let mut scores = vec![0.0; self.units];
         self.score(query, &mut scores);
+        self.best(&scores, k)
+    }
+
+    /// The `k` best of all units that have a score.
+    fn best(&self, scores: &[f32], k: usize) -> Vec<Hit> {
         let mut hits: Vec<usize> = (0..self.units).filter(|unit| scores[*unit] > 0.0).collect();
         let better = |a: &usize, b: &usize| scores[*b].total_cmp(&scores[*a]).then(a.cmp(b));
         if k > 0 && k < hits.len() {
@@ -247,54 +271,67 @@ impl Index {
 
     /// Add the score of every unit to `scores`, `[units]`, numbered through all parts.
     pub fn score(&self, query: &str, scores: &mut [f32]) {
+        let Ok(()) =
+            self.score_with::<Infallible>(query, scores, &mut |_| unreachable!("all terms are here"));
+    }
+
+    /// [`Index::score`], where `fetch` reads the terms of a part that are not here.
+    fn score_with<E>(
+        &self,
+        query: &str,
+        scores: &mut [f32],
+        fetch: &mut dyn FnMut(usize) -> Result<Terms, E>,
+    ) -> Result<(), E> {
         assert_eq!(scores.len(), self.units, "one score for each of the units");
         let mean = self.length as f32 / self.units.max(1) as f32;
         // Parts may differ in how their terms were made: each way is asked in its own terms.
         for analysis in [Analysis { stems: false }, Analysis { stems: true }] {
-            let parts: Vec<_> = self.parts.iter().filter(|part| part.analysis == analysis).collect();
-            if parts.is_empty() {
-                continue;
-            }
             // By ascending key, so that the sums do not depend on the order of the words.
             let mut terms = BTreeMap::<u64, u32>::new();
             for_each_term(query, analysis, &mut |_, term| *terms.entry(key(term)).or_default() += 1);
-            for (key, repeats) in terms {
-                let lists: Vec<_> = parts.iter().filter_map(|part| Some((*part, part.find(key)?))).collect();
-                let df: u64 = lists.iter().map(|(_, list)| list.count).sum();
+            // All of one part at a time, so that a part is fetched once.
+            let mut found = vec![Vec::new(); terms.len()];
+            for (index, part) in self.parts.iter().enumerate().filter(|(_, part)| part.analysis == analysis) {
+                if let Some(here) = &part.terms {
+                    for (key, lists) in terms.keys().zip(&mut found) {
+                        lists.extend(here.find(*key).map(|list| (part, Cow::Borrowed(list))));
+                    }
+                } else {
+                    let there = fetch(index)?;
+                    for (key, lists) in terms.keys().zip(&mut found) {
+                        lists.extend(there.find(*key).map(|list| (part, Cow::Owned(list.to_vec()))));
+                    }
+                }
+            }
+            for (repeats, lists) in terms.values().zip(&found) {
+                let df: u64 = lists.iter().filter_map(|(_, list)| Decoder::new(list).varint()).sum();
                 let (df, units) = (df as f64, self.units as f64);
                 let idf = (1.0 + (units - df + 0.5) / (df + 0.5)).ln() as f32;
-                let weight = repeats as f32 * idf * (K1 + 1.0);
+                let weight = *repeats as f32 * idf * (K1 + 1.0);
                 for (part, list) in lists {
                     let scores = &mut scores[part.first..];
-                    list.for_each(&mut |unit, tf| {
+                    for_each_posting(list, &mut |unit, tf| {
                         let length = part.lengths[unit] as f32;
                         scores[unit] += weight * tf / (tf + K1 * (1.0 - B + B * length / mean));
                     });
                 }
             }
         }
+        Ok(())
     }
 }
 
-/// The units that have one term.
-#[derive(Debug, Clone, Copy)]
-struct Postings<'a> {
-    count: u64,
-    rest: Decoder<'a>,
-}
-
-impl Postings<'_> {
-    /// Unit and number of occurrences, in order; `None` if the bytes make no sense.
-    fn for_each(mut self, visit: &mut impl FnMut(usize, f32)) -> Option<()> {
-        let mut unit = 0_usize;
-        for _ in 0..self.count {
-            let entry = self.rest.varint()?;
-            unit = unit.checked_add(usize::try_from(entry >> 1).ok()?)?;
-            let count = if entry & 1 == 1 { self.rest.varint()?.checked_add(2)? } else { 1 };
-            visit(unit, count as f32);
-        }
-        self.rest.is_empty().then_some(())
+/// The units that have one term, in order, and how often it is there; `None` if the bytes make no sense.
+fn for_each_posting(list: &[u8], visit: &mut impl FnMut(usize, f32)) -> Option<()> {
+    let mut rest = Decoder::new(list);
+    let mut unit = 0_usize;
+    for _ in 0..rest.varint()? {
+        let entry = rest.varint()?;
+        unit = unit.checked_add(usize::try_from(entry >> 1).ok()?)?;
+        let count = if entry & 1 == 1 { rest.varint()?.checked_add(2)? } else { 1 };
+        visit(unit, count as f32);
     }
+    rest.is_empty().then_some(())
 }
 
 impl Part {
@@ -309,16 +346,22 @@ impl Part {
         for _ in 0..units {
             lengths.push(u32::try_from(input.varint()?).ok()?);
         }
-        let terms = usize::try_from(input.varint()?).ok()?;
+        let count = usize::try_from(input.varint()?).ok()?;
         let dictionary = input.at();
-        input.raw(terms.checked_mul(ENTRY)?)?;
-        let postings = input.at();
-        let part = Self { bytes: bytes.into(), analysis, first: 0, lengths, dictionary, postings };
-        part.is_sound(terms).then_some(part)
+        input.raw(count.checked_mul(ENTRY)?)?;
+        let terms = Terms { bytes: bytes.into(), dictionary, postings: input.at() };
+        terms.is_sound(count, lengths.len()).then_some(Self {
+            analysis,
+            first: 0,
+            lengths,
+            terms: Some(terms),
+        })
     }
+}
 
+impl Terms {
     /// Whether every list is where it should be and names units there are: queries need not ask any more.
-    fn is_sound(&self, terms: usize) -> bool {
+    fn is_sound(&self, terms: usize, units: usize) -> bool {
         let mut before = None;
         for index in 0..terms {
             let (key, start, end) = self.entry(index);
@@ -328,7 +371,7 @@ impl Part {
             let mut known = true;
             let list = self
                 .list(start, end)
-                .and_then(|list| list.for_each(&mut |unit, _| known &= unit < self.lengths.len()));
+                .and_then(|list| for_each_posting(list, &mut |unit, _| known &= unit < units));
             if list.is_none() || !known {
                 return false;
             }
@@ -350,13 +393,12 @@ impl Part {
         (number(at, KEY_BYTES), start as usize, number(at + KEY_BYTES, 4) as usize)
     }
 
-    fn list(&self, start: usize, end: usize) -> Option<Postings<'_>> {
-        let bytes = self.bytes.get(self.postings + start..self.postings + end)?;
-        let mut rest = Decoder::new(bytes);
-        Some(Postings { count: rest.varint()?, rest })
+    fn list(&self, start: usize, end: usize) -> Option<&[u8]> {
+        self.bytes.get(self.postings + start..self.postings + end)
     }
 
-    fn find(&self, key: u64) -> Option<Postings<'_>> {
+    /// The postings of a term.
+    fn find(&self, key: u64) -> Option<&[u8]> {
         let (mut low, mut high) = (0, (self.postings - self.dictionary) / ENTRY);
         while low < high {
             let middle = low.midpoint(high);

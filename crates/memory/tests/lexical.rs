@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use longleaf_memory::lexical::{Analysis, Builder, Hit, Index, for_each_term};
+use longleaf_memory::lexical::{Analysis, Builder, Hit, Index, StoredIndex, for_each_term};
 use longleaf_memory::{Begin, ContentHash, Fingerprint, Ram, Reading, SectionId, Store, StreamId};
 
 /// Small numbers in no order.
@@ -203,9 +203,20 @@ fn the_store_keeps_it_and_it_can_be_made_again_from_the_text() {
 
     let mut store = Store::open_in(Arc::new(ram), Fingerprint([1; 32])).unwrap();
     let hits = |store: &Store| {
-        let (index, owners) = store.lexical_index().unwrap();
-        let of = |hit: Hit| (owners[hit.part].0, owners[hit.part].1 + hit.unit, hit.score.to_bits());
-        index.search(&query, 20).into_iter().map(of).collect::<BTreeSet<_>>()
+        let index = StoredIndex::open(store, usize::MAX).unwrap();
+        let hits = index.search(store, &query, 20).unwrap();
+        // Kept, in part, or read for every query: the same hits, bit for bit.
+        for ram in [0, index.bytes() / 3, index.bytes() / 2] {
+            let small = StoredIndex::open(store, ram).unwrap();
+            let lengths = 4 * small.units();
+            assert!(small.bytes() <= ram + lengths && small.bytes() < index.bytes());
+            assert_eq!(small.search(store, &query, 20).unwrap(), hits);
+        }
+        let of = |(unit, score): (usize, f32)| {
+            let (section, block) = index.place(unit);
+            (section, block, score.to_bits())
+        };
+        hits.into_iter().map(of).collect::<BTreeSet<_>>()
     };
     let found = hits(&store);
     assert!(found.len() > 5);

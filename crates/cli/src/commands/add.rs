@@ -6,8 +6,10 @@ use crate::output;
 use crate::settings::Settings;
 use anyhow::{Context, Result, anyhow};
 use longleaf_engine::kernel::Precision;
+use longleaf_engine::memory::Plan;
 use longleaf_engine::{Document, Memory, Model};
 use std::fs;
+use std::io::Read as _;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -31,6 +33,13 @@ pub(crate) fn add(args: &Add, settings: &Settings) -> Result<()> {
             "tokens_per_s": speed,
             "bytes_on_disk": store.usage().disk,
             "peak_rss_bytes": machine::peak_rss(),
+            "plan": read.plan.map(|plan| serde_json::json!({
+                "bytes": plan.bytes,
+                "tokens": plan.tokens,
+                "tokens_per_s": plan.tokens_per_s,
+                "seconds": plan.seconds,
+                "bytes_on_disk": plan.disk_bytes,
+            })),
         }))?;
     } else {
         output::text(&format!(
@@ -58,7 +67,14 @@ pub(crate) struct Read {
     pub(crate) tokens: usize,
     pub(crate) seconds: f64,
     pub(crate) interrupted: bool,
+    /// What was expected, if it was going to take long.
+    pub(crate) plan: Option<Plan>,
 }
+
+/// Texts of fewer bytes are read before anyone asks how long it takes.
+const LONG: u64 = 1 << 20;
+/// Bytes of text that are read to see how fast that goes.
+const SAMPLE: usize = 16 << 10;
 
 /// Read files into a memory, with progress. Ctrl-C ends it with what there is.
 pub(crate) fn read(memory: &mut Memory<'_>, files: &[PathBuf]) -> Result<Read> {
@@ -76,7 +92,46 @@ pub(crate) fn read(memory: &mut Memory<'_>, files: &[PathBuf]) -> Result<Read> {
             Err(error) => Err(error.into()),
         }
     };
-    read_documents(memory, total, files.iter().filter_map(|file| open(file).transpose()))
+    let plan = plan(memory, files)?;
+    let documents = files.iter().filter_map(|file| open(file).transpose());
+    Ok(Read { plan, ..read_documents(memory, total, documents)? })
+}
+
+/// Say what a long reading is going to take, before it begins.
+fn plan(memory: &Memory<'_>, files: &[PathBuf]) -> Result<Option<Plan>> {
+    let store = memory.store();
+    let mut sample = Vec::new();
+    let mut left = 0;
+    for file in files {
+        let bytes = fs::metadata(file).map_or(0, |metadata| metadata.len());
+        let name = file.display().to_string();
+        // What is here under this name, whole or in part, is mostly what the file still holds.
+        let known = store.documents().filter(|known| known.name == name).map(|known| known.bytes(store));
+        let new = bytes.saturating_sub(known.max().unwrap_or(0));
+        left += new;
+        if new > 0 && sample.is_empty() {
+            let file = fs::File::open(file).with_context(|| name)?;
+            file.take(SAMPLE as u64).read_to_end(&mut sample)?;
+        }
+    }
+    if left < LONG {
+        return Ok(None);
+    }
+    let plan = memory.plan(left, &String::from_utf8_lossy(&sample));
+    let free = machine::free_disk(memory.path());
+    output::note(&format!(
+        "about {} tokens to read: {:.0} minutes at {:.0} tokens/s, {} on disk{}; Ctrl-C is safe, the same command \
+         goes on",
+        plan.tokens,
+        (plan.seconds / 60.0).ceil(),
+        plan.tokens_per_s,
+        output::megabytes(plan.disk_bytes),
+        free.map_or(String::new(), |free| format!(" ({} are free)", output::megabytes(free)))
+    ));
+    if free.is_some_and(|free| free < plan.disk_bytes) {
+        output::note("the disk has not that much room");
+    }
+    Ok(Some(plan))
 }
 
 /// Read documents of `total` bytes, or about that, into a memory, with progress.

@@ -16,6 +16,7 @@ pub(crate) fn ask(args: &Ask, settings: &Settings) -> Result<()> {
     let folder = if args.memory.is_file() { read_file(args, settings)? } else { memory_of(args, settings)? };
     let model = pull::open(&args.model, settings)?;
     let mut memory = Memory::read_only(&folder, &model)?;
+    memory.set_ram(settings.ram);
     let stages = Stages {
         finder: !args.without.contains(&Stage::Finder),
         lexical: !args.without.contains(&Stage::Lexical),

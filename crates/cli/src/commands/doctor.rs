@@ -13,6 +13,8 @@ struct Report {
     version: &'static str,
     cpu: Cpu,
     ram: Option<Ram>,
+    /// What a memory may keep in RAM.
+    memory_ram_bytes: usize,
     disk: Disk,
     kernels: KernelSets,
     threads: usize,
@@ -52,6 +54,7 @@ pub(crate) fn doctor(settings: &Settings) -> Result<()> {
         version: env!("CARGO_PKG_VERSION"),
         cpu: machine::cpu(),
         ram: machine::ram(),
+        memory_ram_bytes: settings.ram,
         disk: machine::disk(&settings.home)?,
         kernels: KernelSets {
             supported: kernel::supported().iter().map(|set| set.name()).collect(),
@@ -112,6 +115,8 @@ fn table(report: &Report) -> String {
         }
         None => line("ram", "not told by this system"),
     }
+    let kept = megabytes(report.memory_ram_bytes as u64);
+    line("memory", &format!("keeps up to {kept} in RAM (--ram chooses; the rest is read from disk)"));
     let speed = |bytes_per_s: f64| format!("{:.0} MB/s", bytes_per_s / 1e6);
     line(
         "disk",

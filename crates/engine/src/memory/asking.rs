@@ -264,7 +264,7 @@ impl Memory<'_> {
 
         stage(Stage::Locate);
         let asked = Instant::now();
-        let located = self.locate(question, asking);
+        let located = self.locate(question, asking)?;
         timings.locate_s = asked.elapsed().as_secs_f64();
 
         let reranked = Instant::now();
@@ -291,7 +291,7 @@ impl Memory<'_> {
     /// Those of the store.
     pub fn search(&mut self, question: &str, asking: &Asking) -> Result<Vec<Hit>, Error> {
         self.view()?;
-        let mut blocks = self.locate(question, asking).blocks;
+        let mut blocks = self.locate(question, asking)?.blocks;
         blocks.truncate(asking.candidates);
         let hit = |block: usize| {
             let Place { document, start, ends, first, last, .. } = self.place(block)?;
@@ -303,7 +303,7 @@ impl Memory<'_> {
     }
 
     /// The blocks worth a closer look, best first.
-    fn locate(&self, question: &str, asking: &Asking) -> Located {
+    fn locate(&self, question: &str, asking: &Asking) -> Result<Located, Error> {
         let view = self.view.as_ref().expect("made before");
         let total = view.finder.blocks().len();
         let mut located = Located { total, ..Located::default() };
@@ -312,7 +312,7 @@ impl Memory<'_> {
             let tokens = self.model.tokenizer().encode(&format!("Question: {question}"), Special::Text);
             let mut reader = Reader::new(self.model.decoder(), &self.profile);
             let queries = reader.queries(&tokens);
-            located.scores = view.finder.scores(&queries, frame.min(tokens.len() - 1));
+            located.scores = view.finder.scores(&self.store, &queries, frame.min(tokens.len() - 1))?;
             let mut order: Vec<usize> = (0..total).collect();
             let by_score =
                 |a: &usize, b: &usize| located.scores[*b].total_cmp(&located.scores[*a]).then(a.cmp(b));
@@ -325,17 +325,11 @@ impl Memory<'_> {
             located.blocks = order;
         }
         if asking.stages.lexical {
-            let mut first = Vec::with_capacity(view.lexical.parts());
-            let mut units = 0;
-            for part in 0..view.lexical.parts() {
-                first.push(units);
-                units += view.lexical.part_units(part);
-            }
-            let hits = view.lexical.search(question, asking.candidates);
-            let lexical: Vec<_> = hits.iter().map(|hit| first[hit.part] + hit.unit).collect();
+            let hits = view.lexical.search(&self.store, question, asking.candidates)?;
+            let lexical: Vec<_> = hits.into_iter().map(|(block, _)| block).collect();
             located.blocks = interleave(&located.blocks, &lexical);
         }
-        located
+        Ok(located)
     }
 
     /// Where a block stands.

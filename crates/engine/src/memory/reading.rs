@@ -1,15 +1,29 @@
 //! Documents into a memory.
+//!
+//! ```text
+//! preparing   a section's text ─► tokens, its part of the lexical index        one section ahead
+//! computing   tokens ─► run by run, the lowest layers ─► finder keys           a few runs ahead
+//! writing     rows ─► Store: checksums, files, sync                            the caller's thread, which owns it
+//! ```
+//! Each is a thread that sends the next one what it made, in the order of the text: what is kept does not depend on
+//! who waits for whom.
 use super::Memory;
 use crate::Error;
 use longleaf_kernel::BLOCK_TOKENS;
 use longleaf_memory::finder::{Profile, Reader};
 use longleaf_memory::lexical::{Analysis, Builder};
-use longleaf_memory::{Begin, ContentHash, Reading as Section, StreamId};
-use longleaf_text::{Document, Special, sections};
+use longleaf_memory::{Appender, Begin, ContentHash, Reading as Section, StreamId};
+use longleaf_text::{Document, Span, Special, Tokenizer, sections};
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+use std::time::Instant;
 
 /// After so many tokens, at most, what was read is safe from a kill.
 const CHECKPOINT: usize = 4096;
+/// Runs that are computed ahead of the writing: computing does not wait while a checkpoint is synced.
+const AHEAD: usize = 4;
 
 /// How far reading a document has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +47,53 @@ pub struct Added {
     pub interrupted: bool,
 }
 
+/// What reading a text is going to take.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Plan {
+    /// Bytes of text.
+    pub bytes: u64,
+    /// Tokens, as many to a byte as a sample has.
+    pub tokens: u64,
+    /// Tokens a second, measured on the sample.
+    pub tokens_per_s: f64,
+    /// Seconds.
+    pub seconds: f64,
+    /// Bytes on disk.
+    pub disk_bytes: u64,
+}
+
+/// A document's text and its sections.
+struct Cut<'a> {
+    text: &'a str,
+    sections: Vec<(Span, ContentHash)>,
+}
+
+/// A section that is to be read.
+#[derive(Debug)]
+struct Task<'a> {
+    text: &'a str,
+    /// Tokens of it that were read before.
+    done: usize,
+}
+
+/// A section's text, ready to be read.
+struct Prepared {
+    ids: Vec<u32>,
+    ends: Vec<u32>,
+    words: Vec<u8>,
+    done: usize,
+}
+
+/// What is to be written, in this order for each section.
+enum Rows {
+    /// Its tokens, and how many of them were read before.
+    Tokens { ids: Vec<u32>, ends: Vec<u32>, done: usize },
+    /// The keys of its next tokens, one buffer for each stream.
+    Run { tokens: usize, keys: Vec<Vec<u8>> },
+    /// Its part of the lexical index.
+    Words(Vec<u8>),
+}
+
 impl Memory<'_> {
     /// Read a document into the memory, in place of one of the same name. What the memory has read before, of this
     /// document or of any other, is not read again. `watch` is called after every run and may break off.
@@ -47,7 +108,7 @@ impl Memory<'_> {
         self.view = None;
         let (decoder, tokenizer) = (self.model.decoder(), self.model.tokenizer());
         let panel_bytes = Profile::panel_bytes(decoder.config());
-        let mut reader = Reader::new(decoder, &self.profile);
+        let reader = Reader::new(decoder, &self.profile);
         let streams: Vec<StreamId> = reader
             .streams()
             .iter()
@@ -55,7 +116,6 @@ impl Memory<'_> {
             .collect::<Result<_, _>>()?;
         // A reading that is given up takes back what is not committed, these streams too.
         self.store.commit()?;
-        let mut added = Added::default();
         let text = document.text();
         let hash = ContentHash(document.hash());
         let known = match self.store.begin(document.name(), hash)? {
@@ -64,59 +124,149 @@ impl Memory<'_> {
         };
         if let Some(id) = known {
             let known = self.store.document(id).map_or(0, |known| known.tokens(&self.store));
-            return Ok(Added { known_tokens: known as usize, ..added });
+            return Ok(Added { known_tokens: known as usize, ..Added::default() });
         }
-        let Begin::Read(mut appender) = self.store.begin(document.name(), hash)? else {
+        let hashed = |span: Span| (span, ContentHash::of(&text.as_bytes()[span.range()]));
+        let cut = Cut { text, sections: sections(text).into_iter().map(hashed).collect() };
+        let mut tasks = Vec::new();
+        // A section that stands in the document twice is known when it comes again.
+        let mut seen = BTreeSet::new();
+        for (span, hash) in &cut.sections {
+            let before = self.store.find_section(*hash);
+            if seen.insert(*hash) && before.is_none_or(|section| !section.whole) {
+                let panels = before.map_or(0, |section| section.bytes(streams[0])) as usize / panel_bytes;
+                tasks.push(Task { text: &text[span.range()], done: panels * Profile::PANEL });
+            }
+        }
+        let Begin::Read(appender) = self.store.begin(document.name(), hash)? else {
             unreachable!("a document that is to be read stays so");
         };
-        let mut rows = vec![Vec::new(); streams.len()];
-        let mut since_checkpoint = 0;
-        for span in sections(text) {
-            let part = &text[span.range()];
-            match appender.section(ContentHash::of(part.as_bytes()))? {
-                Section::Whole(section) => {
-                    let known =
-                        appender.store().section(section).map_or(0, |s| s.bytes(StreamId::TOKENS) / 4);
-                    added.known_tokens += known as usize;
-                    continue;
-                }
-                Section::Partial(_) => {}
-            }
-            let encoding = tokenizer.encode_with_offsets(part, Special::Text);
-            let ends: Vec<u32> = encoding.spans.iter().map(|span| span.end as u32).collect();
-            if appender.bytes(StreamId::TEXT) == 0 {
-                appender.text(part.as_bytes())?;
-                appender.tokens(&encoding.ids, &ends)?;
-            }
-            let panels = appender.bytes(streams[0]) as usize / panel_bytes;
-            let done = (panels * Profile::PANEL).min(encoding.ids.len());
-            added.known_tokens += done;
-            for (index, run) in encoding.ids[done..].chunks(self.profile.run).enumerate() {
-                reader.read(run, &mut rows);
-                for (stream, rows) in streams.iter().zip(&mut rows) {
-                    appender.rows(*stream, rows)?;
-                    rows.clear();
-                }
-                added.tokens += run.len();
-                since_checkpoint += run.len();
-                if since_checkpoint + self.profile.run > CHECKPOINT {
-                    appender.checkpoint()?;
-                    since_checkpoint = 0;
-                }
-                let read = done + index * self.profile.run + run.len();
-                let bytes = span.start + ends[read - 1] as usize;
-                if watch(Reading { bytes, of: text.len(), tokens: added.tokens }).is_break() {
-                    appender.checkpoint()?;
-                    added.interrupted = true;
-                    return Ok(added);
-                }
-            }
-            let mut words = Builder::new(Analysis::default());
-            words.add_tokens(part.as_bytes(), &ends, BLOCK_TOKENS);
-            appender.rows(StreamId::LEXICAL, &words.finish())?;
-            appender.end_section();
-        }
-        appender.finish()?;
-        Ok(added)
+        let run = self.profile.run;
+        thread::scope(|scope| {
+            let (ready, prepared) = sync_channel(1);
+            let (computed, rows) = sync_channel(AHEAD);
+            scope.spawn(move || prepare(&tasks, tokenizer, &ready));
+            scope.spawn(move || compute(reader, run, &prepared, &computed));
+            write(appender, &cut, &streams, run, &rows, watch)
+        })
     }
+
+    /// What reading `bytes` of text that is like `sample` will take. Reads a run of the sample to see how fast that
+    /// goes; a sample of a few thousand words is enough.
+    pub fn plan(&self, bytes: u64, sample: &str) -> Plan {
+        let config = self.model.config();
+        let tokens = self.model.tokenizer().encode(sample, Special::Text);
+        let run = &tokens[..tokens.len().min(self.profile.run)];
+        let mut reader = Reader::new(self.model.decoder(), &self.profile);
+        let mut keys = vec![Vec::new(); reader.streams().len()];
+        // The first pass makes room for everything.
+        reader.read(run, &mut keys);
+        let start = Instant::now();
+        reader.read(run, &mut keys);
+        let tokens_per_s = run.len().max(1) as f64 / start.elapsed().as_secs_f64().max(1e-9);
+        let tokens = (bytes as f64 * tokens.len() as f64 / sample.len().max(1) as f64).ceil();
+        let panel = (Profile::panel_bytes(config) * keys.len()) as f64 / Profile::PANEL as f64;
+        // The text itself, a token and its end, its keys, its words (about 2 bytes); a checksum for every page.
+        let disk = (bytes as f64 + tokens * (4.0 + 4.0 + panel + 2.0)) * 1.002;
+        Plan {
+            bytes,
+            tokens: tokens as u64,
+            tokens_per_s,
+            seconds: tokens / tokens_per_s,
+            disk_bytes: disk as u64,
+        }
+    }
+}
+
+/// Tokens and words of each section; ends early if nobody wants them any more.
+fn prepare(tasks: &[Task<'_>], tokenizer: &Tokenizer, ready: &SyncSender<Prepared>) {
+    for Task { text, done } in tasks {
+        let encoding = tokenizer.encode_with_offsets(text, Special::Text);
+        let ends: Vec<u32> = encoding.spans.iter().map(|span| span.end as u32).collect();
+        let mut words = Builder::new(Analysis::default());
+        words.add_tokens(text.as_bytes(), &ends, BLOCK_TOKENS);
+        let done = (*done).min(ends.len());
+        if ready.send(Prepared { ids: encoding.ids, ends, words: words.finish(), done }).is_err() {
+            return;
+        }
+    }
+}
+
+/// Keys of each section, run by run; ends early if nobody wants them any more.
+fn compute(mut reader: Reader<'_>, run: usize, prepared: &Receiver<Prepared>, computed: &SyncSender<Rows>) {
+    for Prepared { ids, ends, words, done } in prepared {
+        let left = ids[done..].to_vec();
+        if computed.send(Rows::Tokens { ids, ends, done }).is_err() {
+            return;
+        }
+        for run in left.chunks(run) {
+            let mut keys = vec![Vec::new(); reader.streams().len()];
+            reader.read(run, &mut keys);
+            if computed.send(Rows::Run { tokens: run.len(), keys }).is_err() {
+                return;
+            }
+        }
+        if computed.send(Rows::Words(words)).is_err() {
+            return;
+        }
+    }
+}
+
+/// What was computed into the store, with checkpoints.
+fn write(
+    mut appender: Appender<'_>,
+    Cut { text, sections }: &Cut<'_>,
+    streams: &[StreamId],
+    run: usize,
+    rows: &Receiver<Rows>,
+    watch: &mut dyn FnMut(Reading) -> ControlFlow<()>,
+) -> Result<Added, Error> {
+    let mut added = Added::default();
+    let mut since_checkpoint = 0;
+    for (span, hash) in sections {
+        if let Section::Whole(section) = appender.section(*hash)? {
+            let known = appender.store().section(section).map_or(0, |s| s.bytes(StreamId::TOKENS) / 4);
+            added.known_tokens += known as usize;
+            continue;
+        }
+        let mut ends = Vec::new();
+        let mut read = 0;
+        loop {
+            match rows.recv().expect("the computing thread sends whole sections, unless it panics") {
+                Rows::Tokens { ids, ends: all, done } => {
+                    if appender.bytes(StreamId::TEXT) == 0 {
+                        appender.text(&text.as_bytes()[span.range()])?;
+                        appender.tokens(&ids, &all)?;
+                    }
+                    added.known_tokens += done;
+                    (ends, read) = (all, done);
+                }
+                Rows::Run { tokens, keys } => {
+                    for (stream, keys) in streams.iter().zip(&keys) {
+                        appender.rows(*stream, keys)?;
+                    }
+                    added.tokens += tokens;
+                    since_checkpoint += tokens;
+                    if since_checkpoint + run > CHECKPOINT {
+                        appender.checkpoint()?;
+                        since_checkpoint = 0;
+                    }
+                    read += tokens;
+                    let bytes = span.start + ends[read - 1] as usize;
+                    if watch(Reading { bytes, of: text.len(), tokens: added.tokens }).is_break() {
+                        appender.checkpoint()?;
+                        added.interrupted = true;
+                        return Ok(added);
+                    }
+                }
+                Rows::Words(words) => {
+                    appender.rows(StreamId::LEXICAL, &words)?;
+                    appender.end_section();
+                    break;
+                }
+            }
+        }
+    }
+    appender.finish()?;
+    Ok(added)
 }

@@ -1,11 +1,10 @@
 //! Reading a memory: `&self` only, from any number of threads.
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use super::{Store, StreamId, Usage};
 use crate::catalogue::{Document, DocumentId, Section, SectionId};
-use crate::lexical;
-use crate::manifest::MANIFEST;
-use crate::{Error, Fingerprint};
+use crate::{ContentHash, Error, Fingerprint};
 
 impl Store {
     /// Whose memory this is.
@@ -36,6 +35,11 @@ impl Store {
     /// A section by number.
     pub fn section(&self, id: SectionId) -> Option<&Section> {
         self.catalogue.sections.get(&id)
+    }
+
+    /// A section by what it was read from.
+    pub fn find_section(&self, hash: ContentHash) -> Option<&Section> {
+        self.section(*self.catalogue.by_hash.get(&hash)?)
     }
 
     /// Every section that some document refers to, once, in the order in which they were begun: what a scan of the
@@ -110,6 +114,11 @@ impl Store {
         segment.read(start, out)
     }
 
+    /// Where its files lie, for messages.
+    pub(crate) fn location(&self) -> &Path {
+        self.storage.location()
+    }
+
     /// Names of all blobs.
     pub fn blobs(&self) -> impl Iterator<Item = &str> {
         self.blobs.keys().map(String::as_str)
@@ -122,27 +131,6 @@ impl Store {
         let mut bytes = vec![0; segment.committed().len as usize];
         segment.read(0, &mut bytes)?;
         Ok(Some(bytes))
-    }
-
-    /// The lexical index over every section that some document refers to and that has a part in it, each part with
-    /// its section and the number of the part's first block within it.
-    pub fn lexical_index(&self) -> Result<(lexical::Index, Vec<(SectionId, usize)>), Error> {
-        let (mut index, mut owners) = (lexical::Index::new(), Vec::new());
-        for section in self.sections() {
-            let bytes = self.read_all(section.id, StreamId::LEXICAL)?;
-            let first = index.parts();
-            index.push(&bytes).map_err(|malformed| Error::Corrupt {
-                path: self.storage.location().join(MANIFEST),
-                offset: malformed.offset as u64,
-                what: "a section's lexical index makes no sense",
-            })?;
-            let mut block = 0;
-            for part in first..index.parts() {
-                owners.push((section.id, block));
-                block += index.part_units(part);
-            }
-        }
-        Ok((index, owners))
     }
 
     /// Check every byte that is committed. `progress` is told how many bytes are checked and how many there are.

@@ -76,6 +76,7 @@ fn cell(
         name
     });
     let mut memory = Memory::open_or_create(&settings.home.join("eval").join(name), model)?;
+    memory.set_ram(settings.ram);
     let document = Document::new("haystack", text.into_bytes())?;
     let bytes = document.text().len() as u64;
     if add::read_documents(&mut memory, bytes, std::iter::once(Ok(document)))?.interrupted {
