@@ -58,7 +58,11 @@ impl Summarizer {
 
     /// Numbers in the summary of a block: `[kv_heads, head_dim + 1]`, each KV head's `k'` and then its `b'`.
     pub fn len(config: &Config) -> usize {
-        config.kv_heads * (config.head_dim + 1)
+        Self::numbers(config.kv_heads, config.head_dim)
+    }
+
+    pub(crate) fn numbers(kv_heads: usize, head_dim: usize) -> usize {
+        kv_heads * (head_dim + 1)
     }
 
     /// Append the summary of one block of one layer to `out`. `queries` are `[tokens, heads, head_dim]`, `keys`
