@@ -2,7 +2,6 @@
 mod cli {
     mod bench;
     mod errors;
-    mod eval;
     mod program;
     mod run;
     mod smollm2;
