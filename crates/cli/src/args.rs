@@ -50,7 +50,6 @@ pub(crate) enum Command {
     Run(Run),
     Add(Add),
     Ask(Ask),
-    Search(Search),
     Memory(Memory),
     Pull(Pull),
     Bench(Bench),
@@ -170,45 +169,33 @@ impl SamplingArgs {
 pub(crate) struct Add {
     /// A name, or a path (anything with a separator); created if there is none
     pub(crate) memory: String,
-    /// Text files; of folders, all that is text. With --meaning there may be none
-    #[arg(required_unless_present = "meaning")]
+    /// Text files; of folders, all that is text
+    #[arg(required = true)]
     pub(crate) files: Vec<PathBuf>,
     /// A known name, a GGUF file, a folder in Hugging Face's layout, or org/repo or org/repo:file on the hub; pulled if missing
     #[arg(short, long, default_value = "smollm2")]
     pub(crate) model: String,
-    /// Let meaning find too: give all that the memory holds vectors of a sentence encoder, once it is read
-    #[arg(long)]
-    pub(crate) meaning: bool,
-    #[command(flatten)]
-    pub(crate) encoder: EncoderArgs,
+    /// How deep texts are read; all of a memory alike [default: as the memory's texts were; finder for a new one]
+    #[arg(long, value_enum)]
+    pub(crate) depth: Option<Depth>,
 }
 
-/// Which encoder gives and reads vectors.
-#[derive(Debug, ClapArgs)]
-pub(crate) struct EncoderArgs {
-    /// The sentence encoder whose vectors find by meaning: a known name, a folder, or org/repo on the hub
-    #[arg(long, value_name = "MODEL", default_value = "all-minilm-l6-v2")]
-    pub(crate) encoder: String,
+/// How deep texts are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Depth {
+    /// The lowest layers, for the keys that find; what was found is read again
+    Finder,
+    /// All layers, whose keys and values are kept in few bits, to be attended to: four times the work, sixty times the disk
+    Full,
 }
 
-/// Show the passages of a memory that have to do with something, best first, and what found them
-#[derive(Debug, ClapArgs)]
-pub(crate) struct Search {
-    /// A memory's name or path
-    pub(crate) memory: String,
-    /// What to look for: a question, or words
-    pub(crate) query: String,
-    /// The model that the memory was made with
-    #[arg(short, long, default_value = "smollm2")]
-    pub(crate) model: String,
-    /// At most so many passages
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
-    pub(crate) passages: usize,
-    /// Leave out a way of finding; may be given several times
-    #[arg(long, value_enum, value_name = "STAGE")]
-    pub(crate) without: Vec<Stage>,
-    #[command(flatten)]
-    pub(crate) encoder: EncoderArgs,
+impl Depth {
+    pub(crate) fn depth(self) -> longleaf_engine::memory::Depth {
+        match self {
+            Self::Finder => longleaf_engine::memory::Depth::Finder,
+            Self::Full => longleaf_engine::memory::Depth::Full,
+        }
+    }
 }
 
 /// Answer a question from everything in a memory, with citations
@@ -234,8 +221,6 @@ pub(crate) struct Ask {
     #[arg(long, value_enum, value_name = "STAGE")]
     pub(crate) without: Vec<Stage>,
     #[command(flatten)]
-    pub(crate) encoder: EncoderArgs,
-    #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
 }
 
@@ -246,8 +231,6 @@ pub(crate) enum Stage {
     Finder,
     /// Words in common
     Lexical,
-    /// Vectors, if the memory has any (`add --meaning`)
-    Meaning,
     /// Ranking the best blocks by how probable they make the question
     Rerank,
 }
@@ -306,6 +289,16 @@ fn size(text: &str) -> Result<u64, String> {
     Ok((number * scale) as u64)
 }
 
+/// A number of tokens: `0`, `4096`, `4K`, `1M`.
+fn tokens(text: &str) -> Result<usize, String> {
+    let (digits, shift) = match text.strip_suffix(['K', 'k']) {
+        Some(digits) => (digits, 10),
+        None => text.strip_suffix(['M', 'm']).map_or((text, 0), |digits| (digits, 20)),
+    };
+    let number: usize = digits.parse().map_err(|_| "a number of tokens, as 4096, 4K or 1M".to_owned())?;
+    number.checked_mul(1 << shift).ok_or_else(|| "beyond all measure".to_owned())
+}
+
 /// A number in a range; what is no number at all is outside every range.
 fn number(range: RangeInclusive<f32>) -> impl Fn(&str) -> Result<f32, String> + Clone + Send + Sync {
     move |text| {
@@ -343,7 +336,10 @@ pub(crate) struct Bench {
     pub(crate) seed: u64,
 }
 
-/// Measure a model's quality on a file of yours
+/// Measure a model's quality: on files of yours, or by public task families at any length
+///
+/// ruler, babilong, kv, lines, xquad, lm and search take their texts from --data, a folder with one folder for each source; what
+/// lies where, and what was found, stands in docs/quality.md. Every answer is a row; rows in --out are not made again.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Eval {
     /// What to measure
@@ -351,8 +347,8 @@ pub(crate) struct Eval {
     pub(crate) suite: Suite,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
-    /// ppl: text files; lambada: a file of JSON lines with "text"
-    #[arg(long, required = true, num_args = 1..)]
+    /// ppl, needle: text files; lambada: a file of JSON lines with "text"
+    #[arg(long, num_args = 1.., required_if_eq_any([("suite", "ppl"), ("suite", "lambada"), ("suite", "needle")]))]
     pub(crate) file: Vec<PathBuf>,
     /// ppl: score the first N tokens of each file
     #[arg(long, value_name = "N", default_value = "8000")]
@@ -360,16 +356,28 @@ pub(crate) struct Eval {
     /// ppl: cut them into windows of N tokens, each read alone from position 0
     #[arg(long, value_name = "N", default_value = "2048")]
     pub(crate) window: NonZeroUsize,
-    /// lambada: score the first N items; needle: hide N facts of each kind (256 at most)
+    /// Items of each task; lambada: score the first N items; needle: hide N facts of each kind (256 at most)
     #[arg(long, value_name = "N", default_value = "500")]
     pub(crate) items: NonZeroUsize,
-    /// needle: hide them in the first N tokens of the files
-    #[arg(long, value_name = "N", default_value = "128000")]
-    pub(crate) memory_tokens: NonZeroUsize,
+    /// Tokens of context, with K (1,024) or M; several for several lengths [default: 4K; needle: 128000]
+    #[arg(long, value_name = "N,N", value_delimiter = ',', value_parser = tokens)]
+    pub(crate) memory_tokens: Vec<usize>,
+    /// Where the task families' data lie
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Only these tasks, or those whose names begin so
+    #[arg(long, value_delimiter = ',', value_name = "TASK,TASK")]
+    pub(crate) task: Vec<String>,
+    /// Who answers
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "METHOD,METHOD", default_values = ["longleaf", "dense", "truncated", "lexical"])]
+    pub(crate) method: Vec<Method>,
+    /// Keep the rows in this file of JSON lines, and go on from those in it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
     /// needle: kinds of facts
     #[arg(long, value_enum, value_delimiter = ',', value_name = "KIND,KIND", default_values = ["number", "sentence"])]
     pub(crate) kind: Vec<NeedleKind>,
-    /// needle: decides the facts
+    /// Decides what is random about the items
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
     /// needle: have the questions answered too, not only located, and ask as many about what is not there
@@ -378,11 +386,6 @@ pub(crate) struct Eval {
     /// needle: with --answers, also ask the model each question in a prompt of 2,000 tokens that holds its facts
     #[arg(long, requires = "answers")]
     pub(crate) control: bool,
-    /// needle: let meaning find too
-    #[arg(long)]
-    pub(crate) meaning: bool,
-    #[command(flatten)]
-    pub(crate) encoder: EncoderArgs,
 }
 
 /// A measurement of quality.
@@ -394,6 +397,33 @@ pub(crate) enum Suite {
     Lambada,
     /// Share of facts, hidden in the files with look-alikes, that a memory finds
     Needle,
+    /// RULER's thirteen tasks (prose, `ruler_sources`)
+    Ruler,
+    /// bAbI's facts between sentences of prose; 0 for the story alone (babi, prose)
+    Babilong,
+    /// The value of a key among many (`lost_in_the_middle`)
+    Kv,
+    /// The number in one of many lines (`longchat_lines`)
+    Lines,
+    /// Questions on a collection of paragraphs as one text (`xquad_en`)
+    Xquad,
+    /// PIQA and HellaSwag by likelihood: does the engine do the model no harm? (`lm_sanity`)
+    Lm,
+    /// SciFact: which abstracts does a claim concern? (scifact)
+    Search,
+}
+
+/// Who answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Method {
+    /// The model, from what a memory of the context finds
+    Longleaf,
+    /// The model, with all of the context, where its window holds it
+    Dense,
+    /// The model, with the newest part that its window holds
+    Truncated,
+    /// The model, with the same number of passages, found by BM25 alone
+    Lexical,
 }
 
 /// A kind of hidden fact.

@@ -2,6 +2,7 @@
 mod cli {
     mod bench;
     mod errors;
+    mod eval;
     mod program;
     mod run;
     mod smollm2;

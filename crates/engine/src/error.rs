@@ -1,4 +1,5 @@
 //! What can go wrong, and whose turn it is then.
+use crate::memory::Depth;
 use crate::pull::Failure;
 use std::io;
 use std::path::PathBuf;
@@ -62,6 +63,20 @@ pub enum Error {
         /// Blocks with words.
         words: usize,
     },
+    /// A memory whose texts were read less or more deeply.
+    #[error(
+        "{}: its texts were read at {found} depth; leave --depth out to add to them, or read them into another memory \
+         with --depth {asked}",
+        path.display()
+    )]
+    Depth {
+        /// The memory.
+        path: PathBuf,
+        /// How deep its texts are read.
+        found: Depth,
+        /// How deep they should be.
+        asked: Depth,
+    },
     /// More tokens than the model has rows for.
     #[error("{}: the tokenizer has {tokens} tokens, the embedding only {rows} rows", path.display())]
     Vocabulary {
@@ -111,9 +126,11 @@ impl Error {
     /// What a caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::UnknownModel { .. } | Self::NoFinder { .. } | Self::Window { .. } | Self::EmptyPrompt => {
-                ErrorKind::User
-            }
+            Self::UnknownModel { .. }
+            | Self::NoFinder { .. }
+            | Self::Depth { .. }
+            | Self::Window { .. }
+            | Self::EmptyPrompt => ErrorKind::User,
             Self::Unavailable { .. } | Self::Model(_) | Self::Text { .. } | Self::Vocabulary { .. } => {
                 ErrorKind::Model
             }

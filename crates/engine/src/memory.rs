@@ -3,23 +3,19 @@
 //! ```text
 //! add   document ─► sections ─► tokens ─► finder keys, lexical index ─► Store         (reading.rs)
 //! ask   question ─► finder scan ∪ lexical ─► re-rank ─► re-read ─► answer, citations   (asking.rs)
-//! if wanted:  text ─► windows ─► vectors (meaning.rs), which then find too; search shows what finds what (searching.rs)
 //! ```
 mod asking;
-mod meaning;
+mod depth;
 mod reading;
-mod searching;
 
 pub use asking::{Asking, Citation, Coverage, Excerpt, Finding, Hit, Reply, Stage, Stages, Timings, prompt};
+pub use depth::Depth;
 pub use reading::{Added, Plan, Reading};
-pub use searching::{Found, Way};
 
 use crate::{Error, Model};
 use longleaf_memory::finder::{Finder, Head, Profile};
 use longleaf_memory::lexical::StoredIndex;
-use longleaf_memory::meaning::Vectors;
 use longleaf_memory::{Fingerprint, Store};
-use meaning::Meaning;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -31,10 +27,9 @@ pub struct Memory<'m> {
     model: &'m Model,
     profile: Profile,
     store: Store,
+    depth: Depth,
     /// Bytes that may be kept in RAM.
     ram: usize,
-    /// Who gives and reads vectors, if anyone does.
-    meaning: Option<Meaning<'m>>,
     /// What is searched; made when it is first needed, and again after something was added.
     view: Option<View>,
 }
@@ -46,8 +41,6 @@ struct View {
     lexical: StoredIndex,
     /// The same blocks, with their keys.
     finder: Finder,
-    /// Windows of the same sections, with their vectors.
-    vectors: Option<Vectors>,
 }
 
 /// What a memory keeps in RAM unless it is told otherwise.
@@ -79,7 +72,8 @@ impl<'m> Memory<'m> {
         let profile = Profile::known(model.config())
             .ok_or_else(|| Error::NoFinder { path: model.path().to_owned() })?;
         let store = open(path, fingerprint(model, &profile)?)?;
-        Ok(Self { path: path.to_owned(), model, profile, store, ram: RAM, meaning: None, view: None })
+        let depth = Depth::of(&store);
+        Ok(Self { path: path.to_owned(), model, profile, store, depth, ram: RAM, view: None })
     }
 
     /// [`Memory::open_or_create`] for a model whose finder heads you know.
@@ -97,7 +91,8 @@ impl<'m> Memory<'m> {
             "heads of another model: {profile:?}"
         );
         let store = Store::open_or_create(path, fingerprint(model, &profile)?)?;
-        Ok(Self { path: path.to_owned(), model, profile, store, ram: RAM, meaning: None, view: None })
+        let depth = Depth::of(&store);
+        Ok(Self { path: path.to_owned(), model, profile, store, depth, ram: RAM, view: None })
     }
 
     /// Keep at most so many bytes of what is searched in RAM, beside the model's weights and what computing takes
@@ -105,6 +100,23 @@ impl<'m> Memory<'m> {
     pub fn set_ram(&mut self, bytes: usize) {
         self.ram = bytes;
         self.view = None;
+    }
+
+    /// How deep its texts are read.
+    pub fn depth(&self) -> Depth {
+        self.depth
+    }
+
+    /// Read texts so deep from now on. All of a memory's texts are read alike: this is decided before the first.
+    ///
+    /// # Errors
+    /// [`Error::Depth`] if texts were read otherwise already.
+    pub fn set_depth(&mut self, depth: Depth) -> Result<(), Error> {
+        if depth != self.depth && !self.store.is_empty() {
+            return Err(Error::Depth { path: self.path.clone(), found: self.depth, asked: depth });
+        }
+        self.depth = depth;
+        Ok(())
     }
 
     /// Its folder.
@@ -123,9 +135,7 @@ impl<'m> Memory<'m> {
             // Words take a fiftieth of what keys take: they are hardly ever read again for each question.
             let lexical = StoredIndex::open(&self.store, self.ram / 4)?;
             let compute = self.model.decoder().compute();
-            // Vectors take a tenth of what keys take.
-            let vectors = self.vectors(lexical.sections(), self.ram / 4)?;
-            let left = self.ram.saturating_sub(lexical.bytes() + vectors.as_ref().map_or(0, Vectors::bytes));
+            let left = self.ram.saturating_sub(lexical.bytes());
             let (profile, config) = (&self.profile, self.model.config());
             let finder = Finder::open(&self.store, lexical.sections(), profile, config, compute, left);
             if finder.blocks().len() != lexical.units() {
@@ -135,26 +145,20 @@ impl<'m> Memory<'m> {
                     words: lexical.units(),
                 });
             }
-            self.view = Some(View { lexical, finder, vectors });
+            self.view = Some(View { lexical, finder });
         }
         Ok(self.view.as_ref().expect("just made"))
     }
 }
 
 /// Whose keys these are: the model's files, its finder heads, and how keys are stored.
-fn fingerprint(model: &Model, profile: &Profile) -> Result<Fingerprint, Error> {
-    let layout = format!("{profile:?} Q8_0 panels, sections 1");
-    Ok(Fingerprint::of(&[("model", &sampled(model.path())?), ("finder", layout.as_bytes())]))
-}
-
-/// What tells a model's files from others.
 ///
 /// A file of weights is known by its length, its first megabyte (all of a GGUF's metadata, for most) and a page in
 /// every 1/512 of it: reading a gigabyte before every question would cost more than the answer.
-fn sampled(path: &Path) -> Result<Vec<u8>, Error> {
-    let mut files = vec![path.to_owned()];
-    if path.is_dir() {
-        let entries = fs::read_dir(path).map_err(Error::io(path))?;
+fn fingerprint(model: &Model, profile: &Profile) -> Result<Fingerprint, Error> {
+    let mut files = vec![model.path().to_owned()];
+    if model.path().is_dir() {
+        let entries = fs::read_dir(model.path()).map_err(Error::io(model.path()))?;
         files = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
         files.retain(|file| {
             let name = file.file_name().unwrap_or_default().to_string_lossy();
@@ -166,7 +170,8 @@ fn sampled(path: &Path) -> Result<Vec<u8>, Error> {
     for file in &files {
         sample(file, &mut weights).map_err(Error::io(file))?;
     }
-    Ok(weights)
+    let layout = format!("{profile:?} Q8_0 panels, sections 1");
+    Ok(Fingerprint::of(&[("model", &weights), ("finder", layout.as_bytes())]))
 }
 
 fn sample(path: &Path, out: &mut Vec<u8>) -> io::Result<()> {

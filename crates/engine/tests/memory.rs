@@ -1,9 +1,10 @@
 //! Laws of a memory, on a tiny model: whatever the way there, the same memory; citations are the documents' bytes.
 use longleaf_engine::kernel::Compute;
-use longleaf_engine::memory::{Asking, Stages};
+use longleaf_engine::memory::{Asking, Depth, Stages};
 use longleaf_engine::store::{SectionId, StreamId};
 use longleaf_engine::{Document, Memory, Model, Request};
 use longleaf_memory::finder::{Head, Profile};
+use longleaf_memory::full;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -51,15 +52,10 @@ fn add(memory: &mut Memory<'_>, document: &Document) -> usize {
 /// Everything kept of a document, section by section.
 fn kept(memory: &Memory<'_>, name: &str) -> BTreeMap<(usize, String), Vec<u8>> {
     let store = memory.store();
-    let mut streams = vec![
-        ("text".to_owned(), StreamId::TEXT),
-        ("tokens".to_owned(), StreamId::TOKENS),
-        ("ends".to_owned(), StreamId::ENDS),
-        ("lexical".to_owned(), StreamId::LEXICAL),
-    ];
-    for name in ["finder.l0.k0", "finder.l1.k1"] {
-        streams.push((name.to_owned(), store.find_stream(name).expect("a stream of keys")));
-    }
+    let rows = store.streams().filter(|name| *name != "catalogue");
+    let streams: Vec<(String, StreamId)> =
+        rows.map(|name| (name.to_owned(), store.find_stream(name).expect("it is listed"))).collect();
+    assert!(streams.len() >= 6, "two streams of keys besides text, tokens, ends, words");
     let sections: Vec<SectionId> = store.find(name).expect("the document").sections.clone();
     let mut kept = BTreeMap::new();
     for (index, section) in sections.iter().enumerate() {
@@ -76,25 +72,36 @@ fn asking(stages: Stages) -> Asking {
 
 #[test]
 fn interrupted_readings_go_on_to_the_same_memory() {
-    let folder = tempfile::tempdir().unwrap();
-    let model = model(1);
+    interrupted_readings(Depth::Finder, &model(1), &model(1));
+}
+
+/// Also on another number of threads: what was kept before is seen as it would have been.
+#[test]
+fn so_do_those_at_full_depth() {
+    interrupted_readings(Depth::Full, &model(2), &model(1));
+}
+
+fn interrupted_readings(depth: Depth, model: &Model, model_of_pieces: &Model) {
+    let folder = tempfile::tempdir().expect("a folder");
     let text = text(1, 2500);
     let book = document("book", &text);
-    let mut whole = Memory::with_profile(&folder.path().join("whole"), &model, profile()).unwrap();
+    let mut whole = Memory::with_profile(&folder.path().join("whole"), model, profile()).expect("a memory");
+    whole.set_depth(depth).expect("nothing was read yet, or so deep");
     let tokens = add(&mut whole, &book);
 
     let path = folder.path().join("pieces");
     let (mut pieces, mut interruptions) = (0, 0);
     loop {
         // Opened anew each time, as after a restart.
-        let mut memory = Memory::with_profile(&path, &model, profile()).unwrap();
+        let mut memory = Memory::with_profile(&path, model_of_pieces, profile()).expect("a memory");
+        memory.set_depth(depth).expect("nothing was read yet, or so deep");
         let mut runs = 0;
         let added = memory
             .add(&book, &mut |_| {
                 runs += 1;
                 if runs == 7 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             })
-            .unwrap();
+            .expect("it is read");
         pieces += added.tokens;
         if !added.interrupted {
             assert_eq!(kept(&memory, "book"), kept(&whole, "book"));
@@ -136,7 +143,7 @@ fn neither_threads_nor_the_order_of_documents_change_an_answer() {
     for document in documents.iter().rev() {
         add(&mut back, document);
     }
-    let asking = asking(Stages { finder: true, lexical: true, meaning: true, rerank: true });
+    let asking = asking(Stages { finder: true, lexical: true, rerank: true });
     for question in ["Who saw Cordelia 777?", "What did the ledger say of rain 41?"] {
         let ask = |memory: &mut Memory<'_>| {
             memory.ask(question, &asking, &mut |_| (), &mut |_| ControlFlow::Continue(())).unwrap()
@@ -157,7 +164,7 @@ fn citations_are_the_documents_own_bytes() {
     let mut memory = Memory::with_profile(&folder.path().join("m"), &model, profile()).unwrap();
     add(&mut memory, &document("other", "Something else.\n"));
     add(&mut memory, &document("book", &marked));
-    let asking = asking(Stages { finder: false, lexical: true, meaning: true, rerank: false });
+    let asking = asking(Stages { finder: false, lexical: true, rerank: false });
     let reply = memory
         .ask("Who greeted the zeppelin?", &asking, &mut |_| (), &mut |_| ControlFlow::Continue(()))
         .unwrap();
@@ -186,7 +193,7 @@ fn another_model_or_profile_is_refused() {
     let nothing = folder.path().join("nothing");
     assert!(Memory::with_profile(&nothing, &model, profile()).is_ok());
     let mut empty = Memory::with_profile(&nothing, &model, profile()).unwrap();
-    let asking = asking(Stages { finder: true, lexical: true, meaning: true, rerank: true });
+    let asking = asking(Stages { finder: true, lexical: true, rerank: true });
     let reply = empty.ask("Anything?", &asking, &mut |_| (), &mut |_| ControlFlow::Continue(())).unwrap();
     assert!(!reply.found && reply.citations.is_empty());
 }
@@ -200,7 +207,7 @@ fn what_is_read_from_disk_again_answers_as_what_is_kept() {
     add(&mut memory, &document("a", &text(1, 4000)));
     add(&mut memory, &document("b", &text(2, 3000)));
     let question = "Who saw the lantern after Cordelia?";
-    let asking = asking(Stages { finder: true, lexical: true, meaning: true, rerank: true });
+    let asking = asking(Stages { finder: true, lexical: true, rerank: true });
     let mut replies = Vec::new();
     // Nothing kept, some of the keys, all of them; twice each, since the first time fills what is kept.
     for ram in [0, 100_000, 300_000, usize::MAX] {
@@ -226,4 +233,29 @@ fn what_is_read_from_disk_again_answers_as_what_is_kept() {
     memory.set_ram(0);
     let error = memory.search(question, &asking).unwrap_err().to_string();
     assert!(error.contains("does not match its checksum"), "{error}");
+}
+
+/// A memory knows how deep it was read, and nothing of another depth gets into it.
+#[test]
+fn depths_do_not_mix() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model(1);
+    for (depth, other) in [(Depth::Finder, Depth::Full), (Depth::Full, Depth::Finder)] {
+        let path = folder.path().join(depth.to_string());
+        let mut memory = Memory::with_profile(&path, &model, profile()).unwrap();
+        memory.set_depth(other).unwrap();
+        memory.set_depth(depth).unwrap();
+        add(&mut memory, &document("a", &text(6, 900)));
+        drop(memory);
+        let mut memory = Memory::with_profile(&path, &model, profile()).unwrap();
+        assert_eq!(memory.depth(), depth);
+        let error = memory.set_depth(other).unwrap_err();
+        assert!(error.to_string().contains(&format!("read at {depth} depth")), "{error}");
+        add(&mut memory, &document("b", &text(7, 300)));
+        assert_eq!(Depth::of(memory.store()), depth);
+        assert_eq!(full::is_in(memory.store()), depth == Depth::Full);
+        // Finding works alike.
+        let asking = asking(Stages { finder: true, lexical: true, rerank: true });
+        assert!(!memory.search("Who saw Cordelia?", &asking).unwrap().is_empty());
+    }
 }

@@ -16,7 +16,7 @@ mod pool;
 mod reader;
 mod window;
 
-pub use layout::{Layout, Stride};
+pub use layout::{Layout, Stride, is_in};
 pub use pages::Pages;
 pub use pool::PagePool;
-pub use reader::Reader;
+pub use reader::{Kept, Reader};

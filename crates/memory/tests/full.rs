@@ -56,7 +56,8 @@ fn read(store: &mut Store, decoder: &Decoder, tokens: &[u32], stops: &[usize]) -
         let panel = reader.streams()[0].1;
         let done = appender.bytes(streams[0]) as usize / panel * Profile::PANEL;
         reader = Reader::new(decoder, &profile(), layout(decoder), STRIDE);
-        reader.resume(appender.store(), section, done).expect("RAM does not fail");
+        let kept = reader.kept(appender.store(), section, done).expect("RAM does not fail");
+        reader.begin(&kept);
         let mut rows = vec![Vec::new(); streams.len()];
         for run in tokens[done..stop].chunks(reader.stride()) {
             reader.read(run, &mut rows);

@@ -1,6 +1,6 @@
 //! `longleaf add`
 use crate::args::Add;
-use crate::commands::{interrupt, meaning, pull};
+use crate::commands::{interrupt, pull};
 use crate::machine;
 use crate::output;
 use crate::settings::Settings;
@@ -18,15 +18,10 @@ pub(crate) fn add(args: &Add, settings: &Settings) -> Result<()> {
     let files = files(&args.files)?;
     let model = open_to_read(&args.model, settings)?;
     let mut memory = Memory::open_or_create(&settings.memory(&args.memory), &model)?;
-    let read = read(&mut memory, &files)?;
-    let encoder = (args.meaning && !read.interrupted)
-        .then(|| meaning::open(&args.encoder.encoder, &model, settings))
-        .transpose()?;
-    let mut vectors = None;
-    if let Some(encoder) = &encoder {
-        memory = memory.with_meaning(encoder)?;
-        vectors = Some(meaning::read(&mut memory)?);
+    if let Some(depth) = args.depth {
+        memory.set_depth(depth.depth())?;
     }
+    let read = read(&mut memory, &files)?;
     let store = memory.store();
     let documents = store.documents().filter(|document| document.finished).count();
     let tokens: u64 = store.documents().map(|document| document.tokens(store)).sum();
@@ -34,6 +29,7 @@ pub(crate) fn add(args: &Add, settings: &Settings) -> Result<()> {
     if settings.json {
         output::json(&serde_json::json!({
             "memory": memory.path(),
+            "depth": memory.depth().to_string(),
             "documents": documents,
             "tokens": tokens,
             "read_tokens": read.tokens,
@@ -41,10 +37,6 @@ pub(crate) fn add(args: &Add, settings: &Settings) -> Result<()> {
             "tokens_per_s": speed,
             "bytes_on_disk": store.usage().disk,
             "peak_rss_bytes": machine::peak_rss(),
-            "meaning": vectors.as_ref().map(|vectors| serde_json::json!({
-                "read_tokens": vectors.tokens,
-                "seconds": vectors.seconds,
-            })),
             "plan": read.plan.map(|plan| serde_json::json!({
                 "bytes": plan.bytes,
                 "tokens": plan.tokens,
@@ -60,11 +52,8 @@ pub(crate) fn add(args: &Add, settings: &Settings) -> Result<()> {
             read.seconds,
             output::megabytes(store.usage().disk),
         ))?;
-        if let Some(vectors) = &vectors {
-            output::text(&format!("vectors for {} tokens in {:.1} s\n", vectors.tokens, vectors.seconds))?;
-        }
     }
-    if read.interrupted || vectors.is_some_and(|vectors| vectors.interrupted) {
+    if read.interrupted {
         return Err(anyhow!("interrupted; the same command goes on from here"));
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! `longleaf eval`
 //!
 //! The protocols stand in `testdata/golden/README.md`, so that others can repeat them to the token.
+mod families;
 mod needle;
 
 use crate::args::{Eval, Suite, UsageError};
@@ -37,6 +38,13 @@ pub(crate) fn eval(args: &Eval, settings: &Settings) -> Result<()> {
         Suite::Ppl => perplexity(args, settings, &pull::open(&args.model.model, settings)?),
         Suite::Lambada => lambada(args, settings, &pull::open(&args.model.model, settings)?),
         Suite::Needle => needle::needle(args, settings, &add::open_to_read(&args.model.model, settings)?),
+        Suite::Ruler => families::family(longleaf_eval::Suite::Ruler, args, settings),
+        Suite::Babilong => families::family(longleaf_eval::Suite::Babilong, args, settings),
+        Suite::Kv => families::family(longleaf_eval::Suite::Kv, args, settings),
+        Suite::Lines => families::family(longleaf_eval::Suite::Lines, args, settings),
+        Suite::Xquad => families::family(longleaf_eval::Suite::Xquad, args, settings),
+        Suite::Lm => families::likelihood(args, settings),
+        Suite::Search => families::search(args, settings),
     }
 }
 
@@ -152,28 +160,7 @@ fn print(settings: &Settings, cell: &Cell<'_>, measure: &str) -> Result<()> {
     ))
 }
 
-/// The 95 % interval of a share (Wilson, 1927).
+/// The 95 % interval of a share.
 fn wilson(right: usize, n: usize) -> (f64, f64) {
-    const Z: f64 = 1.959_964;
-    let (n, p) = (n as f64, right as f64 / n as f64);
-    let centre = p + Z * Z / (2.0 * n);
-    let half = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
-    let scale = 1.0 + Z * Z / n;
-    ((centre - half) / scale, (centre + half) / scale)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::wilson;
-
-    #[test]
-    fn wilson_intervals() {
-        // Values of the formula worked out by hand for 8 of 10, and its ends.
-        let (low, high) = wilson(8, 10);
-        assert!((low - 0.4902).abs() < 1e-3 && (high - 0.9433).abs() < 1e-3, "{low} {high}");
-        let (low, high) = wilson(0, 10);
-        assert!(low.abs() < 1e-9 && (high - 0.2775).abs() < 1e-3, "{low} {high}");
-        let (low, high) = wilson(10, 10);
-        assert!((low - 0.7225).abs() < 1e-3 && (high - 1.0).abs() < 1e-9, "{low} {high}");
-    }
+    longleaf_eval::wilson(right as f64 / n as f64, n)
 }

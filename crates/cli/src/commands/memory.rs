@@ -3,6 +3,7 @@ use crate::args::{Memory, MemoryCommand};
 use crate::output;
 use crate::settings::Settings;
 use anyhow::{Result, anyhow};
+use longleaf_engine::memory::Depth;
 use longleaf_engine::store::{Fingerprint, Store};
 use serde_json::json;
 use std::fs;
@@ -26,12 +27,13 @@ fn list(settings: &Settings) -> Result<()> {
     for name in names {
         let line = match Store::inspect(&settings.memory(&name)) {
             Ok(store) if settings.json => {
-                json!({ "memory": name, "documents": documents(&store), "bytes_on_disk": store.usage().disk })
+                let (depth, disk) = (Depth::of(&store).to_string(), store.usage().disk);
+                json!({ "memory": name, "documents": documents(&store), "depth": depth, "bytes_on_disk": disk })
                     .to_string()
             }
             Ok(store) => {
                 let disk = output::megabytes(store.usage().disk);
-                format!("{name}: {} documents, {disk}", documents(&store))
+                format!("{name}: {} documents at {} depth, {disk}", documents(&store), Depth::of(&store))
             }
             Err(error) if settings.json => json!({ "memory": name, "error": error.to_string() }).to_string(),
             Err(error) => format!("{name}: {error}"),
@@ -52,7 +54,9 @@ fn show(name: &str, settings: &Settings) -> Result<()> {
         output::text(&if settings.json {
             let finished = document.finished;
             let name = &document.name;
-            json!({ "document": name, "bytes": bytes, "tokens": tokens, "finished": finished }).to_string()
+            let depth = Depth::of(&store).to_string();
+            json!({ "document": name, "bytes": bytes, "tokens": tokens, "finished": finished, "depth": depth })
+                .to_string()
                 + "\n"
         } else {
             let partly = if document.finished { "" } else { ", read in part" };
@@ -64,7 +68,8 @@ fn show(name: &str, settings: &Settings) -> Result<()> {
     }
     let usage = store.usage();
     output::text(&format!(
-        "{} on disk, {} of them could be given back by compact\n",
+        "read at {} depth; {} on disk, {} of them could be given back by compact\n",
+        Depth::of(&store),
         output::megabytes(usage.disk),
         output::megabytes(usage.dead)
     ))

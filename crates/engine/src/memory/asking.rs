@@ -25,21 +25,18 @@ pub struct Asking {
 
 /// The ways and stages of finding that are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "independent switches, not states")]
 pub struct Stages {
     /// Finder heads.
     pub finder: bool,
     /// Words in common.
     pub lexical: bool,
-    /// Vectors, if the memory has any (see [`Memory::with_meaning`]).
-    pub meaning: bool,
     /// The best blocks ranked anew, by how probable the question is after each.
     pub rerank: bool,
 }
 
 impl Default for Asking {
     fn default() -> Self {
-        let stages = Stages { finder: true, lexical: true, meaning: true, rerank: true };
+        let stages = Stages { finder: true, lexical: true, rerank: true };
         Self { stages, candidates: 8, passages: 3, request: Request::default() }
     }
 }
@@ -169,13 +166,13 @@ const MARGIN: (usize, usize) = (24, 40);
 
 /// Some text of one section that is read again.
 #[derive(Debug)]
-pub(super) struct Passage {
+struct Passage {
     /// The block it stands around.
     block: usize,
     /// Its name and where in that document's text it stands.
-    pub(super) document: String,
-    pub(super) start: usize,
-    pub(super) text: String,
+    document: String,
+    start: usize,
+    text: String,
     /// How probable it makes the question: `ln P`, less that of no passage.
     gain: f64,
 }
@@ -306,11 +303,10 @@ impl Memory<'_> {
     }
 
     /// The blocks worth a closer look, best first.
-    pub(super) fn locate(&self, question: &str, asking: &Asking) -> Result<Located, Error> {
+    fn locate(&self, question: &str, asking: &Asking) -> Result<Located, Error> {
         let view = self.view.as_ref().expect("made before");
         let total = view.finder.blocks().len();
         let mut located = Located { total, ..Located::default() };
-        let mut ways = Vec::new();
         if asking.stages.finder && total > 0 {
             let frame = self.model.tokenizer().encode("Question:", Special::Text).len();
             let tokens = self.model.tokenizer().encode(&format!("Question: {question}"), Special::Text);
@@ -326,16 +322,13 @@ impl Memory<'_> {
                 order.truncate(count);
             }
             order.sort_unstable_by(by_score);
-            ways.push(order);
+            located.blocks = order;
         }
         if asking.stages.lexical {
             let hits = view.lexical.search(&self.store, question, asking.candidates)?;
-            ways.push(hits.into_iter().map(|(block, _)| block).collect());
+            let lexical: Vec<_> = hits.into_iter().map(|(block, _)| block).collect();
+            located.blocks = interleave(&located.blocks, &lexical);
         }
-        if asking.stages.meaning {
-            ways.push(self.by_meaning(question, asking.candidates)?);
-        }
-        located.blocks = in_turns(&ways);
         Ok(located)
     }
 
@@ -358,7 +351,7 @@ impl Memory<'_> {
     }
 
     /// The text around one block, as much of it as is re-read.
-    pub(super) fn passage(&self, block: usize) -> Result<Passage, Error> {
+    fn passage(&self, block: usize) -> Result<Passage, Error> {
         let Place { section, document, start, ends, first, last } = self.place(block)?;
         let bytes = self.store.read_all(section, StreamId::TEXT)?;
         let text = String::from_utf8_lossy(&bytes);
@@ -417,9 +410,9 @@ struct Place {
 
 /// What finding gave.
 #[derive(Debug, Default)]
-pub(super) struct Located {
+struct Located {
     /// Best first.
-    pub(super) blocks: Vec<usize>,
+    blocks: Vec<usize>,
     /// The finders' scores of all blocks, if they were asked.
     scores: Vec<f32>,
     total: usize,
@@ -442,7 +435,7 @@ impl Located {
     fn coverage(&self, stages: Stages, read: &[Passage]) -> Coverage {
         Coverage {
             blocks_total: self.total,
-            blocks_scored: if stages.finder || stages.lexical || stages.meaning { self.total } else { 0 },
+            blocks_scored: if stages.finder || stages.lexical { self.total } else { 0 },
             blocks_read: read.len(),
             unread_mass: self.unread(read.iter().map(|passage| passage.block)),
         }
@@ -457,17 +450,17 @@ impl Located {
     }
 }
 
-/// One list from several, in turns, each block once.
-fn in_turns(lists: &[Vec<usize>]) -> Vec<usize> {
-    let mut all = Vec::new();
-    for index in 0..lists.iter().map(Vec::len).max().unwrap_or(0) {
-        for block in lists.iter().filter_map(|list| list.get(index)) {
-            if !all.contains(block) {
-                all.push(*block);
+/// One list from two, in turns, each block once.
+fn interleave(a: &[usize], b: &[usize]) -> Vec<usize> {
+    let mut both = Vec::with_capacity(a.len() + b.len());
+    for index in 0..a.len().max(b.len()) {
+        for block in [a.get(index), b.get(index)].into_iter().flatten() {
+            if !both.contains(block) {
+                both.push(*block);
             }
         }
     }
-    all
+    both
 }
 
 /// Widen a range to the ends of the sentences that it cuts through, by at most this many bytes a side.
@@ -576,10 +569,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_take_turns() {
-        assert_eq!(in_turns(&[vec![5, 1, 2], vec![1, 7], vec![9]]), [5, 1, 9, 7, 2]);
-        assert_eq!(in_turns(&[vec![], vec![3]]), [3]);
-        assert_eq!(in_turns(&[]), [0; 0]);
+    fn two_lists_take_turns() {
+        assert_eq!(interleave(&[5, 1, 2], &[1, 7]), [5, 1, 7, 2]);
+        assert_eq!(interleave(&[], &[3]), [3]);
     }
 
     #[test]

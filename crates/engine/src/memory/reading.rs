@@ -2,15 +2,17 @@
 //!
 //! ```text
 //! preparing   a section's text ─► tokens, its part of the lexical index        one section ahead
-//! computing   tokens ─► run by run, the lowest layers ─► finder keys           a few runs ahead
+//! computing   tokens ─► run by run, the lowest layers or all ─► keys, values   a few runs ahead
 //! writing     rows ─► Store: checksums, files, sync                            the caller's thread, which owns it
 //! ```
 //! Each is a thread that sends the next one what it made, in the order of the text: what is kept does not depend on
 //! who waits for whom.
 use super::Memory;
+use super::depth::Reader;
 use crate::Error;
 use longleaf_kernel::BLOCK_TOKENS;
-use longleaf_memory::finder::{Profile, Reader};
+use longleaf_memory::finder::Profile;
+use longleaf_memory::full::Kept;
 use longleaf_memory::lexical::{Analysis, Builder};
 use longleaf_memory::{Appender, Begin, ContentHash, Reading as Section, StreamId};
 use longleaf_text::{Document, Span, Special, Tokenizer, sections};
@@ -22,6 +24,8 @@ use std::time::Instant;
 
 /// After so many tokens, at most, what was read is safe from a kill.
 const CHECKPOINT: usize = 4096;
+/// Runs of a sample that are read to see how fast that goes.
+const PLAN_RUNS: usize = 4;
 /// Runs that are computed ahead of the writing: computing does not wait while a checkpoint is synced.
 const AHEAD: usize = 4;
 
@@ -74,6 +78,8 @@ struct Task<'a> {
     text: &'a str,
     /// Tokens of it that were read before.
     done: usize,
+    /// What is needed to go on from there.
+    kept: Kept,
 }
 
 /// A section's text, ready to be read.
@@ -82,6 +88,7 @@ struct Prepared {
     ends: Vec<u32>,
     words: Vec<u8>,
     done: usize,
+    kept: Kept,
 }
 
 /// What is to be written, in this order for each section.
@@ -106,14 +113,11 @@ impl Memory<'_> {
         watch: &mut dyn FnMut(Reading) -> ControlFlow<()>,
     ) -> Result<Added, Error> {
         self.view = None;
-        let (decoder, tokenizer) = (self.model.decoder(), self.model.tokenizer());
-        let panel_bytes = Profile::panel_bytes(decoder.config());
-        let reader = Reader::new(decoder, &self.profile);
-        let streams: Vec<StreamId> = reader
-            .streams()
-            .iter()
-            .map(|stream| self.store.stream(&stream.name(), panel_bytes as u32))
-            .collect::<Result<_, _>>()?;
+        let tokenizer = self.model.tokenizer();
+        let reader = Reader::new(self.model, &self.profile, self.depth);
+        let named = reader.streams();
+        let stream = |(name, bytes): &(String, usize)| self.store.stream(name, *bytes as u32);
+        let streams: Vec<StreamId> = named.iter().map(stream).collect::<Result<_, _>>()?;
         // A reading that is given up takes back what is not committed, these streams too.
         self.store.commit()?;
         let text = document.text();
@@ -134,73 +138,82 @@ impl Memory<'_> {
         for (span, hash) in &cut.sections {
             let before = self.store.find_section(*hash);
             if seen.insert(*hash) && before.is_none_or(|section| !section.whole) {
-                let panels = before.map_or(0, |section| section.bytes(streams[0])) as usize / panel_bytes;
-                tasks.push(Task { text: &text[span.range()], done: panels * Profile::PANEL });
+                let panels = before.map_or(0, |section| section.bytes(streams[0])) as usize / named[0].1;
+                let tokens = before.map_or(0, |section| section.bytes(StreamId::TOKENS) / 4) as usize;
+                let done = (panels * Profile::PANEL).min(tokens);
+                let kept = match before {
+                    Some(section) => reader.kept(&self.store, section.id, done)?,
+                    None => Kept::default(),
+                };
+                tasks.push(Task { text: &text[span.range()], done, kept });
             }
         }
         let Begin::Read(appender) = self.store.begin(document.name(), hash)? else {
             unreachable!("a document that is to be read stays so");
         };
-        let run = self.profile.run;
+        let run = reader.run();
         thread::scope(|scope| {
             let (ready, prepared) = sync_channel(1);
             let (computed, rows) = sync_channel(AHEAD);
-            scope.spawn(move || prepare(&tasks, tokenizer, &ready));
-            scope.spawn(move || compute(reader, run, &prepared, &computed));
+            scope.spawn(move || prepare(tasks, tokenizer, &ready));
+            scope.spawn(move || compute(reader, &prepared, &computed));
             write(appender, &cut, &streams, run, &rows, watch)
         })
     }
 
-    /// What reading `bytes` of text that is like `sample` will take. Reads a run of the sample to see how fast that
-    /// goes; a sample of a few thousand words is enough.
+    /// What reading `bytes` of text that is like `sample` will take. Reads some runs of the sample to see how fast
+    /// that goes; a sample of a few thousand words is enough.
     pub fn plan(&self, bytes: u64, sample: &str) -> Plan {
-        let config = self.model.config();
         let tokens = self.model.tokenizer().encode(sample, Special::Text);
-        let run = &tokens[..tokens.len().min(self.profile.run)];
-        let mut reader = Reader::new(self.model.decoder(), &self.profile);
-        let mut keys = vec![Vec::new(); reader.streams().len()];
-        // The first pass makes room for everything.
-        reader.read(run, &mut keys);
-        let start = Instant::now();
-        reader.read(run, &mut keys);
-        let tokens_per_s = run.len().max(1) as f64 / start.elapsed().as_secs_f64().max(1e-9);
+        let mut reader = Reader::new(self.model, &self.profile, self.depth);
+        let mut rows = vec![Vec::new(); reader.streams().len()];
+        // The first passes make room for everything.
+        let mut tokens_per_s = 0.0;
+        for run in tokens.chunks(reader.run()).take(PLAN_RUNS) {
+            let start = Instant::now();
+            reader.read(run, &mut rows);
+            if run.len() == reader.run() || tokens_per_s == 0.0 {
+                tokens_per_s = run.len() as f64 / start.elapsed().as_secs_f64().max(1e-9);
+            }
+        }
         let tokens = (bytes as f64 * tokens.len() as f64 / sample.len().max(1) as f64).ceil();
-        let panel = (Profile::panel_bytes(config) * keys.len()) as f64 / Profile::PANEL as f64;
-        // The text itself, a token and its end, its keys, its words (about 2 bytes); a checksum for every page.
-        let disk = (bytes as f64 + tokens * (4.0 + 4.0 + panel + 2.0)) * 1.002;
+        // The text itself, a token and its end, what is read of it, its words (about 2 bytes); a checksum for every page.
+        let disk = (bytes as f64 + tokens * (4.0 + 4.0 + reader.token_bytes() + 2.0)) * 1.002;
         Plan {
             bytes,
             tokens: tokens as u64,
             tokens_per_s,
-            seconds: tokens / tokens_per_s,
+            seconds: if tokens > 0.0 { tokens / tokens_per_s } else { 0.0 },
             disk_bytes: disk as u64,
         }
     }
 }
 
 /// Tokens and words of each section; ends early if nobody wants them any more.
-fn prepare(tasks: &[Task<'_>], tokenizer: &Tokenizer, ready: &SyncSender<Prepared>) {
-    for Task { text, done } in tasks {
+fn prepare(tasks: Vec<Task<'_>>, tokenizer: &Tokenizer, ready: &SyncSender<Prepared>) {
+    for Task { text, done, kept } in tasks {
         let encoding = tokenizer.encode_with_offsets(text, Special::Text);
         let ends: Vec<u32> = encoding.spans.iter().map(|span| span.end as u32).collect();
         let mut words = Builder::new(Analysis::default());
         words.add_tokens(text.as_bytes(), &ends, BLOCK_TOKENS);
-        let done = (*done).min(ends.len());
-        if ready.send(Prepared { ids: encoding.ids, ends, words: words.finish(), done }).is_err() {
+        let (ids, words) = (encoding.ids, words.finish());
+        if ready.send(Prepared { ids, ends, words, done, kept }).is_err() {
             return;
         }
     }
 }
 
 /// Keys of each section, run by run; ends early if nobody wants them any more.
-fn compute(mut reader: Reader<'_>, run: usize, prepared: &Receiver<Prepared>, computed: &SyncSender<Rows>) {
-    for Prepared { ids, ends, words, done } in prepared {
+fn compute(mut reader: Reader<'_>, prepared: &Receiver<Prepared>, computed: &SyncSender<Rows>) {
+    let (run, streams) = (reader.run(), reader.streams().len());
+    for Prepared { ids, ends, words, done, kept } in prepared {
         let left = ids[done..].to_vec();
         if computed.send(Rows::Tokens { ids, ends, done }).is_err() {
             return;
         }
+        reader.begin(&kept);
         for run in left.chunks(run) {
-            let mut keys = vec![Vec::new(); reader.streams().len()];
+            let mut keys = vec![Vec::new(); streams];
             reader.read(run, &mut keys);
             if computed.send(Rows::Run { tokens: run.len(), keys }).is_err() {
                 return;

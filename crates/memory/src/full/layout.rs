@@ -75,3 +75,8 @@ impl Layout {
         section.bytes(blocks) == tokens.div_ceil(BLOCK_TOKENS as u64) * self.block_bytes() as u64
     }
 }
+
+/// Whether a memory keeps keys and values, in however many bits.
+pub fn is_in(store: &Store) -> bool {
+    store.streams().any(|name| name.starts_with("kv."))
+}

@@ -22,6 +22,14 @@ pub struct Reader<'m> {
     read: usize,
 }
 
+/// What of a section is needed to go on with it: some of its blocks, `[block][layer]`.
+#[derive(Debug, Clone, Default)]
+pub struct Kept {
+    tokens: usize,
+    first: Vec<u8>,
+    before: Vec<u8>,
+}
+
 /// A window that keeps the finder keys that pass through it.
 #[derive(Debug)]
 struct Watched {
@@ -65,35 +73,42 @@ impl<'m> Reader<'m> {
         self.stride.tokens
     }
 
-    /// Go to the beginning of another section.
-    pub fn begin(&mut self) {
-        self.attention.window.reset();
-        self.read = 0;
+    /// Bytes kept of a token.
+    pub fn token_bytes(&self) -> f64 {
+        let panels = self.attention.finder.streams().len() * Profile::panel_bytes(self.decoder.config());
+        panels as f64 / Profile::PANEL as f64 + self.layout.token_bytes()
     }
 
-    /// Go on with a section whose first `tokens` are read and in `store`: whole strides, or all of it.
+    /// What is needed to go on with a section whose first `tokens` are read and in `store`: whole strides, or all of
+    /// it.
     ///
     /// # Errors
     /// Those of the store.
     ///
     /// # Panics
     /// If `store` has not so many of the section.
-    pub fn resume(&mut self, store: &Store, section: SectionId, tokens: usize) -> Result<(), Error> {
-        self.begin();
-        self.read = tokens;
+    pub fn kept(&self, store: &Store, section: SectionId, tokens: usize) -> Result<Kept, Error> {
+        let mut kept = Kept { tokens, ..Kept::default() };
         if tokens == 0 || !tokens.is_multiple_of(self.stride.tokens) {
-            return Ok(());
+            return Ok(kept);
         }
-        let [stream, _] = self.layout.find(store).expect("what is resumed was begun with these streams");
+        let [stream, _] = self.layout.find(store).expect("what is gone on with was begun with these streams");
         let one = self.layout.block_bytes();
         let blocks = self.attention.window.needed(tokens);
-        let mut first = vec![0; one];
-        store.read(section, stream, 0, &mut first)?;
-        let mut before = vec![0; blocks.len() * one];
-        store.read(section, stream, (blocks.start * one) as u64, &mut before)?;
+        kept.first.resize(one, 0);
+        store.read(section, stream, 0, &mut kept.first)?;
+        kept.before.resize(blocks.len() * one, 0);
+        store.read(section, stream, (blocks.start * one) as u64, &mut kept.before)?;
+        Ok(kept)
+    }
+
+    /// Go to another section, or on with it. [`Kept::default`] is the beginning of any.
+    pub fn begin(&mut self, kept: &Kept) {
         let decoder = self.decoder;
-        self.attention.window.resume(tokens, &first, &before, &|layer| decoder.key_bias(layer));
-        Ok(())
+        self.read = kept.tokens;
+        self.attention
+            .window
+            .resume(kept.tokens, &kept.first, &kept.before, &|layer| decoder.key_bias(layer));
     }
 
     /// Read the section's next stride, or what is left of it, and append to `rows`, one buffer for each of

@@ -122,6 +122,9 @@ impl Window {
         }
         let angles: Vec<BlockAngles> = needed.map(|block| block_angles(&mut self.rotation, block)).collect();
         for index in 0..self.layers.len() {
+            if before.is_empty() {
+                break;
+            }
             let rows = before.chunks_exact(row).skip(index).step_by(self.layout.layers);
             let key_bias = key_bias(index);
             let from: Vec<Dequantise<'_>> = rows

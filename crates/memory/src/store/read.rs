@@ -48,6 +48,16 @@ impl Store {
         self.catalogue.live().into_iter().filter_map(|id| self.section(id))
     }
 
+    /// Whether nothing was ever read into it, or nothing is left after [`Store::compact`].
+    pub fn is_empty(&self) -> bool {
+        self.catalogue.documents.is_empty() && self.catalogue.sections.is_empty()
+    }
+
+    /// Names of all streams.
+    pub fn streams(&self) -> impl Iterator<Item = &str> {
+        self.manifest.streams.iter().map(|stream| stream.name.as_str())
+    }
+
     /// The number of a stream, if the memory has it.
     pub fn find_stream(&self, name: &str) -> Option<StreamId> {
         let index = self.manifest.streams.iter().position(|stream| stream.name == name)?;

@@ -1,36 +1,42 @@
 //! `longleaf eval needle`: are facts found that were hidden in a long text, and answered?
 use super::{Cell, print, wilson};
 use crate::args::{Eval, NeedleKind};
-use crate::commands::{add, meaning};
+use crate::commands::add;
 use crate::output;
 use crate::settings::Settings;
 use anyhow::{Context, Result, bail};
 use longleaf_engine::memory::{self, Asking, Stages};
 use longleaf_engine::needle::{self, Kind, Question};
 use longleaf_engine::store::ContentHash;
-use longleaf_engine::{Document, Embedder, Memory, Model, Request, Session, Special, Visible};
+use longleaf_engine::{Document, Memory, Model, Request, Session, Special, Visible};
 use serde_json::Value;
 use std::fmt::Write;
 use std::fs;
 use std::ops::{ControlFlow, Range};
 
 /// Which ways of finding are compared, and what they are called in the results.
-const METHODS: [(&str, Stages); 4] = [
-    ("finder", Stages { finder: true, lexical: false, meaning: false, rerank: false }),
-    ("lexical", Stages { finder: false, lexical: true, meaning: false, rerank: false }),
-    (MEANING, Stages { finder: false, lexical: false, meaning: true, rerank: false }),
-    ("longleaf", Stages { finder: true, lexical: true, meaning: true, rerank: false }),
+const METHODS: [(&str, Stages); 3] = [
+    ("finder", Stages { finder: true, lexical: false, rerank: false }),
+    ("lexical", Stages { finder: false, lexical: true, rerank: false }),
+    ("longleaf", Stages { finder: true, lexical: true, rerank: false }),
 ];
-/// The one that needs vectors.
-const MEANING: &str = "meaning";
+/// Tokens of context, unless it was said.
+const LENGTH: usize = 128_000;
 /// How many blocks may be looked at.
 const DEPTHS: [usize; 3] = [1, 8, 32];
 /// Answers are cut after so many tokens.
 const ANSWER_TOKENS: usize = 64;
 
 pub(crate) fn needle(args: &Eval, settings: &Settings, model: &Model) -> Result<()> {
-    let haystack = haystack(args, model)?;
-    let encoder = args.meaning.then(|| meaning::open(&args.encoder.encoder, model, settings)).transpose()?;
+    let lengths = if args.memory_tokens.is_empty() { vec![LENGTH] } else { args.memory_tokens.clone() };
+    for length in lengths {
+        at_length(args, settings, model, length)?;
+    }
+    Ok(())
+}
+
+fn at_length(args: &Eval, settings: &Settings, model: &Model, length: usize) -> Result<()> {
+    let haystack = haystack(args, model, length)?;
     for kind in &args.kind {
         let (kind, task) = match kind {
             NeedleKind::Number => (Kind::Number, "number"),
@@ -39,20 +45,20 @@ pub(crate) fn needle(args: &Eval, settings: &Settings, model: &Model) -> Result<
             NeedleKind::Multi => (Kind::Multi, "multi"),
             NeedleKind::Latent => (Kind::Latent, "latent"),
         };
-        cell(args, settings, (model, encoder.as_ref()), (&haystack, kind, task))?;
+        cell(args, settings, model, (&haystack, length, kind, task))?;
     }
     Ok(())
 }
 
 /// As much of the files as is asked for.
-fn haystack(args: &Eval, model: &Model) -> Result<String> {
+fn haystack(args: &Eval, model: &Model, length: usize) -> Result<String> {
     let mut haystack = String::new();
     let mut tokens = 0;
     for path in &args.file {
         let bytes = fs::read(path).with_context(|| path.display().to_string())?;
         let document = Document::new(path.display().to_string(), bytes)?;
         let encoding = model.tokenizer().encode_with_offsets(document.text(), Special::Text);
-        let wanted = args.memory_tokens.get() - tokens;
+        let wanted = length.max(1) - tokens;
         if encoding.ids.len() >= wanted {
             let end = document.text().ceil_char_boundary(encoding.spans[wanted - 1].end);
             haystack.push_str(&document.text()[..end]);
@@ -61,14 +67,14 @@ fn haystack(args: &Eval, model: &Model) -> Result<String> {
         tokens += encoding.ids.len();
         haystack.push_str(document.text());
     }
-    bail!("the files hold {tokens} tokens, {} were asked for; give more files", args.memory_tokens)
+    bail!("the files hold {tokens} tokens, {length} were asked for; give more files")
 }
 
 fn cell(
     args: &Eval,
     settings: &Settings,
-    (model, encoder): (&Model, Option<&Embedder>),
-    (haystack, kind, task): (&str, Kind, &'static str),
+    model: &Model,
+    (haystack, length, kind, task): (&str, usize, Kind, &'static str),
 ) -> Result<()> {
     let count = args.items.get().min(needle::most(kind)).min(256);
     let facts = needle::facts(kind, count, args.seed);
@@ -86,12 +92,6 @@ fn cell(
     if add::read_documents(&mut memory, bytes, std::iter::once(Ok(document)))?.interrupted {
         bail!("interrupted; the same command goes on from here");
     }
-    if let Some(encoder) = encoder {
-        memory = memory.with_meaning(encoder)?;
-        if meaning::read(&mut memory)?.interrupted {
-            bail!("interrupted; the same command goes on from here");
-        }
-    }
 
     let mut questions = needle::questions(kind, &facts);
     if args.answers {
@@ -104,7 +104,7 @@ fn cell(
     for (index, question) in questions.iter().enumerate() {
         let places: Vec<_> = question.facts.iter().map(|fact| places[*fact].clone()).collect();
         let mut row = serde_json::json!({
-            "suite": "needle", "task": task, "length": args.memory_tokens, "item": index,
+            "suite": "needle", "task": task, "length": length, "item": index,
             "question": question.text, "expected": question.answers, "present": !places.is_empty(),
         });
         if let Some(first) = question.facts.first() {
@@ -127,7 +127,7 @@ fn cell(
     for share in tally.shares(args, task) {
         let (score, (low, high)) = (share.right as f64 / share.n as f64, wilson(share.right, share.n));
         let Share { task, method, n, .. } = share;
-        let (task, length) = (task.as_str(), args.memory_tokens.get());
+        let task = task.as_str();
         print(settings, &Cell { suite: "needle", task, length, method, score, low, high, n }, "share")?;
     }
     Ok(())
@@ -169,8 +169,7 @@ impl Tally {
                 shares.push(Share { task: format!("{task} {what}"), method, right, n });
             }
         };
-        let measured = |method: &str| args.meaning || method != MEANING;
-        for ((method, _), recalled) in METHODS.iter().zip(self.recalled).filter(|((m, _), _)| measured(m)) {
+        for ((method, _), recalled) in METHODS.iter().zip(self.recalled) {
             for (depth, recalled) in DEPTHS.iter().zip(recalled) {
                 share(&format!("recall@{depth}"), *method, recalled, self.present);
             }

@@ -231,13 +231,19 @@ fn numbers(bits: KvBits, mut line: [f32; LINE], scale: f32, minimum: f32) -> [f3
     line
 }
 
+/// Call with this thread's buffer for `dim` channels' keys.
+#[inline(always)]
+pub(crate) fn with_keys(dim: usize, work: impl FnOnce(&mut [[f32; LINE]])) {
+    // Taken and given back: a closure given to the thread's storage would be compiled without a set's instructions.
+    let mut keys = KEYS.take();
+    keys.resize(dim, [0.0; LINE]);
+    work(&mut keys);
+    KEYS.set(keys);
+}
+
 #[inline(always)]
 pub(crate) fn dequantise_head(task: &mut DequantiseHead<'_>) {
-    // Taken and given back: a closure would be compiled without the set's instructions.
-    let mut keys = KEYS.take();
-    keys.resize(task.form.head_dim, [0.0; LINE]);
-    dequantise_keys(task, &mut keys);
-    KEYS.set(keys);
+    with_keys(task.form.head_dim, |keys| dequantise_keys(task, keys));
     dequantise_values(task);
 }
 

@@ -4,14 +4,15 @@ mod ceilings;
 pub(super) mod matmul;
 mod ops;
 mod quantise;
+mod quantised;
 
-use crate::Kernels;
 use crate::activations::{Operand, Quantise};
 use crate::arch::scalar;
 use crate::attention::{Mix, Scores, Weights};
 use crate::ceilings::Arithmetic;
 use crate::matmul::Matmul;
 use crate::quantised::{DequantiseHead, QuantiseHead};
+use crate::{Kernels, KvFormat};
 
 /// Proof that this machine has AVX-512 F, BW, DQ, VL and VNNI, and everything [`super::avx2`] asks for.
 #[derive(Debug)]
@@ -123,8 +124,15 @@ impl Kernels for Avx512 {
         fn compiled_for_this_set(head: &mut DequantiseHead<'_>) {
             scalar::quantised::dequantise_head(head);
         }
-        // SAFETY: the token proves the instructions.
-        unsafe { compiled_for_this_set(head) }
+        if head.format == KvFormat::Bf16 {
+            // SAFETY: the token proves the instructions.
+            scalar::quantised::with_keys(head.form.head_dim, |keys| unsafe {
+                quantised::dequantise_head(head, keys);
+            });
+        } else {
+            // SAFETY: the token proves the instructions.
+            unsafe { compiled_for_this_set(head) }
+        }
     }
 
     fn burn(&self, arithmetic: Arithmetic, rounds: usize) -> Option<usize> {

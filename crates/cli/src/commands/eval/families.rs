@@ -1,0 +1,176 @@
+//! `longleaf eval ruler` and the other public task families.
+use crate::args::{Eval, Method, UsageError};
+use crate::commands::{add, interrupt, pull};
+use crate::output;
+use crate::settings::Settings;
+use anyhow::{Context, Result};
+use indicatif::ProgressBar;
+use longleaf_eval::search::{Collection, Lexical};
+use longleaf_eval::{Answering, Event, LIKELIHOOD_TASKS, Plan, Row, Suite, cells, run, table, tokens};
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::ops::ControlFlow;
+use std::path::Path;
+
+/// RULER's shortest published length.
+const LENGTH: usize = 4096;
+
+/// A run of rows: those that are known, those that are kept, and how it looks meanwhile.
+struct Rows<'s> {
+    settings: &'s Settings,
+    known: Vec<Row>,
+    out: Option<fs::File>,
+    bar: ProgressBar,
+}
+
+impl<'s> Rows<'s> {
+    fn new(args: &Eval, settings: &'s Settings, total: usize) -> Result<Self> {
+        let known = args.out.as_deref().map_or_else(|| Ok(Vec::new()), read_rows)?;
+        let out = args.out.as_deref().map(open_rows).transpose()?;
+        let bar = output::bar("{msg} {wide_bar} {pos}/{len} answers {eta}");
+        bar.set_length(total as u64);
+        Ok(Self { settings, known, out, bar })
+    }
+
+    fn make(
+        mut self,
+        make: impl FnOnce(
+            &[Row],
+            &mut dyn FnMut(&Row) -> Result<()>,
+            &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+        ) -> Result<Vec<Row>>,
+    ) -> Result<()> {
+        let bar = &self.bar;
+        let mut keep = |row: &Row| -> Result<()> {
+            let mut line = serde_json::to_string(row)?;
+            line.push('\n');
+            if let Some(out) = &mut self.out {
+                // Whole lines, one write each: what a kill leaves can be read again.
+                out.write_all(line.as_bytes())?;
+            }
+            bar.inc(1);
+            if self.settings.json { bar.suspend(|| output::text(&line)) } else { Ok(()) }
+        };
+        let interrupted = interrupt()?;
+        let mut watch = |event: Event<'_>| {
+            match event {
+                Event::Item { task, length, index, method } => {
+                    bar.set_message(format!("{task} {} #{index} {method}", tokens(length)));
+                }
+                Event::Read { bytes, of, .. } => {
+                    bar.set_message(format!(
+                        "reading {:.0} of {:.0} MB",
+                        bytes as f64 / 1e6,
+                        of as f64 / 1e6
+                    ));
+                }
+                Event::Prompt { .. } | Event::Answer => (),
+            }
+            if interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let rows = make(&self.known, &mut keep, &mut watch)?;
+        bar.finish_and_clear();
+        let cells = cells(&rows);
+        if self.settings.json {
+            return cells.iter().try_for_each(output::json);
+        }
+        output::text(&table(&cells))
+    }
+}
+
+fn data<'a>(args: &'a Eval, suite: &str) -> Result<&'a Path> {
+    let missing =
+        || UsageError(format!("eval {suite} needs --data DIR, the folder with the task families' data"));
+    Ok(args.data.as_deref().ok_or_else(missing)?)
+}
+
+pub(crate) fn family(suite: Suite, args: &Eval, settings: &Settings) -> Result<()> {
+    let data = data(args, suite.name())?;
+    let tasks = suite.tasks_named(&args.task).map_err(|error| UsageError(error.to_string()))?;
+    let lengths = match (suite.has_lengths(), args.memory_tokens.as_slice()) {
+        (false, _) => vec![0],
+        (true, []) => vec![LENGTH],
+        (true, lengths) => lengths.to_vec(),
+    };
+    let methods = args.method.iter().map(|method| match method {
+        Method::Longleaf => longleaf_eval::Method::Longleaf,
+        Method::Dense => longleaf_eval::Method::Dense,
+        Method::Truncated => longleaf_eval::Method::Truncated,
+        Method::Lexical => longleaf_eval::Method::Lexical,
+    });
+    let plan =
+        Plan { suite, tasks, lengths, items: args.items.get(), seed: args.seed, methods: methods.collect() };
+    let total = plan.tasks.len() * plan.lengths.len() * plan.items * plan.methods.len();
+    let rows = Rows::new(args, settings, total)?;
+    let model = pull::open(&args.model.model, settings)?;
+    let reader = add::open_to_read(&args.model.model, settings)?;
+    let mut source = suite.open(data, args.seed, &model)?;
+    let mut answering = Answering::new(&model, &reader, settings.home.join("eval"), settings.ram);
+    rows.make(|known, keep, watch| run(&plan, source.as_mut(), &mut answering, known, keep, watch))
+}
+
+/// `longleaf eval lm`
+pub(crate) fn likelihood(args: &Eval, settings: &Settings) -> Result<()> {
+    let data = data(args, "lm")?;
+    let named = |task: &&str| args.task.is_empty() || args.task.iter().any(|name| name == task);
+    let tasks: Vec<&str> = LIKELIHOOD_TASKS.into_iter().filter(named).collect();
+    if tasks.is_empty() {
+        return Err(UsageError(format!("lm has the tasks {}", LIKELIHOOD_TASKS.join(", "))).into());
+    }
+    let rows = Rows::new(args, settings, tasks.len() * args.items.get() * 2)?;
+    let model = pull::open(&args.model.model, settings)?;
+    rows.make(|known, keep, watch| {
+        let mut all = Vec::new();
+        for task in tasks {
+            all.extend(longleaf_eval::likelihood(
+                (task, args.items.get()),
+                data,
+                &model,
+                known,
+                keep,
+                watch,
+            )?);
+        }
+        Ok(all)
+    })
+}
+
+/// `longleaf eval search`
+pub(crate) fn search(args: &Eval, settings: &Settings) -> Result<()> {
+    let collection = Collection::scifact(data(args, "search")?)?;
+    // A second run takes no longer than reading the rows of the first: nothing is known beforehand.
+    if args.out.is_some() {
+        return Err(UsageError("eval search takes a second and keeps no rows; use --json".to_owned()).into());
+    }
+    let ranking = Lexical::new(&collection.documents);
+    let rows = Rows::new(args, settings, args.items.get() * 2)?;
+    rows.make(|_, keep, watch| collection.rows(&ranking, args.items.get(), keep, watch))
+}
+
+/// The rows of an earlier run. A last line that was cut off by a kill is dropped from the file too.
+fn read_rows(path: &Path) -> Result<Vec<Row>> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(|| path.display().to_string()),
+    };
+    let whole = text.rfind('\n').map_or(0, |at| at + 1);
+    if whole < text.len() {
+        let file = OpenOptions::new().write(true).open(path);
+        file.and_then(|file| file.set_len(whole as u64)).with_context(|| path.display().to_string())?;
+    }
+    let row = |(number, line)| {
+        serde_json::from_str(line).with_context(|| {
+            format!(
+                "{}, line {}: no row of an eval; --out takes a file of its own",
+                path.display(),
+                number + 1
+            )
+        })
+    };
+    text[..whole].lines().enumerate().map(row).collect()
+}
+
+fn open_rows(path: &Path) -> Result<fs::File> {
+    OpenOptions::new().create(true).append(true).open(path).with_context(|| path.display().to_string())
+}

@@ -1,0 +1,112 @@
+//! How deep text is read, and the two readers behind one face.
+use crate::Model;
+use longleaf_kernel::KvBits;
+use longleaf_memory::finder::{self, Profile};
+use longleaf_memory::full::{self, Kept, Layout, Stride};
+use longleaf_memory::{Error, SectionId, Store};
+use std::fmt;
+
+/// How deep a memory's texts are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Depth {
+    /// The lowest layers, for the keys that find; what was found is read again.
+    #[default]
+    Finder,
+    /// All layers, whose keys and values are kept, to be attended to.
+    Full,
+}
+
+impl Depth {
+    /// How deep the texts of a memory are read.
+    pub fn of(store: &Store) -> Self {
+        if full::is_in(store) { Self::Full } else { Self::Finder }
+    }
+}
+
+impl fmt::Display for Depth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Finder => "finder",
+            Self::Full => "full",
+        })
+    }
+}
+
+/// What is kept at full depth: the bits that cost a model least of what it knows (see `docs/experiments.md`).
+pub(super) fn layout(model: &Model) -> Layout {
+    Layout::new(model.config(), KvBits::Eight, KvBits::Four)
+}
+
+/// Reads sections.
+#[derive(Debug)]
+pub(super) enum Reader<'m> {
+    Finder { reader: Box<finder::Reader<'m>>, run: usize, panel_bytes: usize },
+    Full(Box<full::Reader<'m>>),
+}
+
+impl<'m> Reader<'m> {
+    pub(super) fn new(model: &'m Model, profile: &Profile, depth: Depth) -> Self {
+        let decoder = model.decoder();
+        match depth {
+            Depth::Finder => Self::Finder {
+                reader: Box::new(finder::Reader::new(decoder, profile)),
+                run: profile.run,
+                panel_bytes: Profile::panel_bytes(decoder.config()),
+            },
+            Depth::Full => {
+                Self::Full(Box::new(full::Reader::new(decoder, profile, layout(model), Stride::default())))
+            }
+        }
+    }
+
+    /// The streams that [`Reader::read`] fills, with the bytes of a row of each. The first is one of finder keys.
+    pub(super) fn streams(&self) -> Vec<(String, usize)> {
+        match self {
+            Self::Finder { reader, panel_bytes, .. } => {
+                reader.streams().iter().map(|stream| (stream.name(), *panel_bytes)).collect()
+            }
+            Self::Full(reader) => reader.streams(),
+        }
+    }
+
+    /// Tokens that are read together.
+    pub(super) fn run(&self) -> usize {
+        match self {
+            Self::Finder { run, .. } => *run,
+            Self::Full(reader) => reader.stride(),
+        }
+    }
+
+    /// Bytes kept of a token.
+    pub(super) fn token_bytes(&self) -> f64 {
+        let panel = |(_, bytes): (String, usize)| bytes as f64 / Profile::PANEL as f64;
+        match self {
+            Self::Finder { .. } => self.streams().into_iter().map(panel).sum(),
+            Self::Full(reader) => reader.token_bytes(),
+        }
+    }
+
+    /// What a reader needs to go on with a section whose first `tokens` are read.
+    pub(super) fn kept(&self, store: &Store, section: SectionId, tokens: usize) -> Result<Kept, Error> {
+        match self {
+            Self::Finder { .. } => Ok(Kept::default()),
+            Self::Full(reader) => reader.kept(store, section, tokens),
+        }
+    }
+
+    /// Go to another section, or on with it.
+    pub(super) fn begin(&mut self, kept: &Kept) {
+        match self {
+            Self::Finder { .. } => (),
+            Self::Full(reader) => reader.begin(kept),
+        }
+    }
+
+    /// Read the section's next run and append to `rows`, one buffer for each of [`Reader::streams`].
+    pub(super) fn read(&mut self, tokens: &[u32], rows: &mut [Vec<u8>]) {
+        match self {
+            Self::Finder { reader, .. } => reader.read(tokens, rows),
+            Self::Full(reader) => reader.read(tokens, rows),
+        }
+    }
+}

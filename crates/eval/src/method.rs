@@ -1,0 +1,393 @@
+//! Ways to answer a question about a context. They differ in what of the context the model reads; the words around it,
+//! the model, and how its answer is taken down are the same.
+mod chain;
+mod count;
+
+use crate::item::{Item, Pose};
+use crate::{Error, Event};
+use longleaf_engine::memory::{Asking, Coverage, Excerpt, Stages};
+use longleaf_engine::store::ContentHash;
+use longleaf_engine::{Answer, Document, Memory, Message, Model, Progress, Request, Role, Session, Special};
+use longleaf_engine::{TokenId, Visible};
+use std::fmt::Write;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// A way to answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Method {
+    /// The context is read into a memory; the model reads what the question finds there.
+    Longleaf,
+    /// The model reads the whole context, where its window holds it.
+    Dense,
+    /// The model reads the newest part of the context, as much as its window holds.
+    Truncated,
+    /// The model reads as many passages as [`Longleaf`](Self::Longleaf) would, found by BM25 alone.
+    Lexical,
+}
+
+impl Method {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Longleaf, Self::Dense, Self::Truncated, Self::Lexical];
+
+    /// Its name in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Longleaf => "longleaf",
+            Self::Dense => "dense",
+            Self::Truncated => "truncated",
+            Self::Lexical => "lexical",
+        }
+    }
+}
+
+/// Answers items with one model.
+#[derive(Debug)]
+pub struct Answering<'m> {
+    /// Reads what was found, and answers.
+    pub model: &'m Model,
+    /// The same model for reading into memories, where it may compute faster and less exactly.
+    pub reader: &'m Model,
+    /// Where memories are kept from one run to the next.
+    pub memories: PathBuf,
+    /// Bytes that a memory may hold of its keys and indexes.
+    pub ram: usize,
+    /// What was asked last of the last item, and the answer: methods often read the same.
+    pub(crate) last: Vec<(Vec<TokenId>, Taken)>,
+}
+
+/// An answer as it was taken down.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Taken {
+    /// The answer's text, without the beginning that the prompt gave it.
+    pub text: String,
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Blocks of the memory, and those of them that the model read.
+    pub blocks: Option<(usize, usize)>,
+    /// What the answer path would have said about whether anything was found, in nats a token.
+    pub confidence: Option<f64>,
+    /// Seconds to read into the memory what it did not have.
+    pub read_s: f64,
+    /// Seconds to find.
+    pub find_s: f64,
+    /// Seconds to read the prompt.
+    pub prefill_s: f64,
+    /// Seconds to write the answer.
+    pub decode_s: f64,
+}
+
+/// What of a context the model is to read.
+#[derive(Debug, Default)]
+struct Selection {
+    text: String,
+    blocks: Option<(usize, usize)>,
+    confidence: Option<f64>,
+    read_s: f64,
+    find_s: f64,
+}
+
+/// Between passages that do not follow one another.
+const GAP: &str = "\n...\n";
+
+impl<'m> Answering<'m> {
+    /// Answers with `model`; memories are read into by `reader` and kept under `memories`.
+    pub fn new(model: &'m Model, reader: &'m Model, memories: PathBuf, ram: usize) -> Self {
+        Self { model, reader, memories, ram, last: Vec::new() }
+    }
+
+    /// The answer of one method; `None` where the method cannot answer, as dense beyond the window.
+    ///
+    /// # Errors
+    /// Those of the memory and the model; [`Error::Interrupted`] if `watch` breaks it off.
+    pub fn answer(
+        &mut self,
+        item: &Item,
+        method: Method,
+        watch: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<Option<Taken>, Error> {
+        let window = self.model.config().window;
+        let selection = match method {
+            Method::Dense => {
+                let prompt = self.prompt(item, &item.context)?;
+                if prompt.len() + item.max_tokens > window {
+                    return Ok(None);
+                }
+                Selection { text: item.context.clone(), ..Selection::default() }
+            }
+            Method::Truncated => Selection { text: self.newest(item)?.to_owned(), ..Selection::default() },
+            Method::Longleaf | Method::Lexical => self.select(item, method, watch)?,
+        };
+        let prompt = self.prompt(item, &selection.text)?;
+        let known = self.last.iter().find(|(other, _)| *other == prompt).map(|(_, taken)| taken.clone());
+        let taken = if let Some(known) = known {
+            Taken { blocks: None, confidence: None, ..known }
+        } else {
+            let answer = self.generate(item, prompt.clone(), watch)?;
+            Taken {
+                text: answer.text,
+                prompt_tokens: answer.prompt_tokens,
+                prefill_s: answer.prefill_s,
+                decode_s: answer.decode_s,
+                ..Taken::default()
+            }
+        };
+        let taken = Taken {
+            blocks: selection.blocks,
+            confidence: selection.confidence,
+            read_s: selection.read_s,
+            find_s: selection.find_s,
+            ..taken
+        };
+        self.last.push((prompt, taken.clone()));
+        Ok(Some(taken))
+    }
+
+    fn generate(
+        &self,
+        item: &Item,
+        prompt: Vec<TokenId>,
+        watch: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<Answer, Error> {
+        let length = (prompt.len() + item.max_tokens).min(self.model.config().window);
+        let request = Request { prompt, max_tokens: Some(item.max_tokens), ..Request::default() };
+        let mut interrupted = false;
+        let answer = Session::new(self.model, Visible::All, length).generate(&request, &mut |progress| {
+            let event = match progress {
+                Progress::Read { tokens, of } => Event::Prompt { tokens, of },
+                Progress::Text(_) => Event::Answer,
+            };
+            let flow = watch(event);
+            interrupted |= flow.is_break();
+            flow
+        })?;
+        if interrupted { Err(Error::Interrupted) } else { Ok(answer) }
+    }
+
+    /// The prompt of an item with this text in the context's place.
+    fn prompt(&self, item: &Item, context: &str) -> Result<Vec<TokenId>, Error> {
+        let content = item.frame.prompt(context);
+        let mut prompt = if item.frame.raw {
+            self.model.plain_prompt(&content)
+        } else {
+            self.model.chat_prompt(&[Message::new(Role::User, content)])?
+        };
+        if !item.frame.prefix.is_empty() {
+            prompt.extend::<Vec<TokenId>>(self.model.tokenizer().encode(&item.frame.prefix, Special::Text));
+        }
+        Ok(prompt)
+    }
+
+    /// The end of the context, as much as the window holds beside the prompt and the answer.
+    fn newest<'c>(&self, item: &'c Item) -> Result<&'c str, Error> {
+        let around = self.prompt(item, "")?.len() + item.max_tokens + 1;
+        let room = self.model.config().window.saturating_sub(around);
+        let encoding = self.model.tokenizer().encode_with_offsets(&item.context, Special::Text);
+        let first = encoding.ids.len().saturating_sub(room);
+        let start = encoding.spans.get(first).map_or(item.context.len(), |span| span.start);
+        let mut text = &item.context[item.context.ceil_char_boundary(start)..];
+        // Cut in another place, text may have a token more.
+        while !text.is_empty()
+            && self.prompt(item, text)?.len() + item.max_tokens > self.model.config().window
+        {
+            text = &text[text.ceil_char_boundary(text.len().min(16))..];
+        }
+        Ok(text)
+    }
+
+    fn select(
+        &self,
+        item: &Item,
+        method: Method,
+        watch: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<Selection, Error> {
+        if let (Method::Longleaf, Pose::Count { words, most, .. }) = (method, &item.pose) {
+            let start = Instant::now();
+            let text = count::frequent(&item.context, *words, *most);
+            return Ok(Selection { text, find_s: start.elapsed().as_secs_f64(), ..Selection::default() });
+        }
+        let (folder, read_s) = self.read(item, watch)?;
+        let start = Instant::now();
+        let mut memory = Memory::read_only(&folder, self.model)?;
+        memory.set_ram(self.ram);
+        let asking = |passages: usize| {
+            let all = Asking::default();
+            let stages = match method {
+                Method::Lexical => Stages { finder: false, lexical: true, rerank: false },
+                _ => all.stages,
+            };
+            let candidates = if stages.rerank { all.candidates.max(passages) } else { passages };
+            Asking { stages, passages, candidates, ..all }
+        };
+        let mut found = Found::default();
+        match &item.pose {
+            Pose::Find { questions, passages, all } => {
+                for question in questions {
+                    let finding = memory.find(question, &asking(*passages), &mut |_| ())?;
+                    // Where nothing stands out all that there is may help.
+                    let most = if *all || finding.near == 0 { *passages } else { finding.near };
+                    found.add(finding.excerpts, most, finding.confidence, finding.coverage);
+                }
+            }
+            Pose::Chain { question, hops, passages } if method == Method::Longleaf => {
+                let (hops, passages) = (*hops, *passages);
+                chain::follow(question, hops, |question| {
+                    let finding = memory.find(question, &asking(passages), &mut |_| ())?;
+                    Ok::<_, Error>(found.add(
+                        finding.excerpts,
+                        passages,
+                        finding.confidence,
+                        finding.coverage,
+                    ))
+                })?;
+            }
+            // Words alone lead nowhere else: one question, as many passages as all steps together.
+            Pose::Chain { question, hops, passages } => {
+                let passages = passages * (hops + 1);
+                let finding = memory.find(question, &asking(passages), &mut |_| ())?;
+                found.add(finding.excerpts, passages, finding.confidence, finding.coverage);
+            }
+            Pose::Count { question, .. } => {
+                let passages = Asking::default().candidates;
+                let finding = memory.find(question, &asking(passages), &mut |_| ())?;
+                found.add(finding.excerpts, passages, finding.confidence, finding.coverage);
+            }
+        }
+        let mut selection = found.selection();
+        (selection.read_s, selection.find_s) = (read_s, start.elapsed().as_secs_f64());
+        // Passages beyond the window are the last of the text.
+        while self.prompt(item, &selection.text)?.len() + item.max_tokens > self.model.config().window {
+            let Some((shorter, _)) = selection.text.rsplit_once(GAP) else { break };
+            selection.text = shorter.to_owned();
+        }
+        Ok(selection)
+    }
+
+    /// Read the context into the memory of its shelf, as far as that has not got it. The folder, and seconds.
+    fn read(
+        &self,
+        item: &Item,
+        watch: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<(PathBuf, f64), Error> {
+        let start = Instant::now();
+        let path = self.reader.path().as_os_str().as_encoded_bytes();
+        let key = ContentHash::of_parts(&[path, item.shelf.as_bytes()]);
+        let mut name = item.shelf.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        name.push('-');
+        for byte in &key.0[..6] {
+            let _ = write!(name, "{byte:02x}");
+        }
+        let folder = self.memories.join(name);
+        let mut memory = Memory::open_or_create(&folder, self.reader)?;
+        memory.set_ram(self.ram);
+        // Always the same name: a version takes the place of the one before, whose sections are still known.
+        let document = Document::new("context", item.context.clone().into_bytes())?;
+        let added = memory.add(&document, &mut |reading| {
+            watch(Event::Read { tokens: reading.tokens, bytes: reading.bytes, of: reading.of })
+        })?;
+        if added.interrupted {
+            return Err(Error::Interrupted);
+        }
+        Ok((folder, start.elapsed().as_secs_f64()))
+    }
+}
+
+/// What several questions found.
+#[derive(Debug, Default)]
+struct Found {
+    /// Without overlaps.
+    excerpts: Vec<Excerpt>,
+    coverage: Option<Coverage>,
+    confidence: Option<f64>,
+}
+
+impl Found {
+    /// Take the best `most` excerpts; returns them.
+    fn add(
+        &mut self,
+        excerpts: Vec<Excerpt>,
+        most: usize,
+        confidence: f64,
+        coverage: Coverage,
+    ) -> Vec<Excerpt> {
+        let taken: Vec<Excerpt> = excerpts.into_iter().take(most).collect();
+        for excerpt in &taken {
+            let same = |known: &&mut Excerpt| {
+                known.document == excerpt.document && known.start < excerpt.end && excerpt.start < known.end
+            };
+            match self.excerpts.iter_mut().find(same) {
+                None => self.excerpts.push(excerpt.clone()),
+                Some(known) => join(known, excerpt),
+            }
+        }
+        self.coverage = Some(coverage);
+        if confidence.is_finite() {
+            self.confidence = Some(self.confidence.map_or(confidence, |other| other.max(confidence)));
+        }
+        taken
+    }
+
+    /// In the order of the text.
+    fn selection(mut self) -> Selection {
+        self.excerpts.sort_by(|a, b| (&a.document, a.start).cmp(&(&b.document, b.start)));
+        let mut joined: Vec<Excerpt> = Vec::new();
+        for excerpt in self.excerpts {
+            match joined.last_mut() {
+                Some(last) if last.document == excerpt.document && excerpt.start < last.end => {
+                    join(last, &excerpt);
+                }
+                _ => joined.push(excerpt),
+            }
+        }
+        let texts: Vec<&str> = joined.iter().map(|excerpt| excerpt.text.trim()).collect();
+        Selection {
+            text: texts.join(GAP),
+            blocks: self.coverage.map(|coverage| (coverage.blocks_total, joined.len())),
+            confidence: self.confidence,
+            ..Selection::default()
+        }
+    }
+}
+
+/// One excerpt from two that overlap.
+fn join(known: &mut Excerpt, other: &Excerpt) {
+    if other.start < known.start {
+        let before = (known.start - other.start) as usize;
+        known.text = format!("{}{}", &other.text[..before], known.text);
+        known.start = other.start;
+    }
+    if other.end > known.end {
+        let shared = (known.end - other.start) as usize;
+        known.text.push_str(&other.text[shared..]);
+        known.end = other.end;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn excerpt(text: &str, start: usize, end: usize) -> Excerpt {
+        let document = "context".to_owned();
+        Excerpt {
+            document,
+            start: start as u64,
+            end: end as u64,
+            text: text[start..end].to_owned(),
+            gain: 0.0,
+        }
+    }
+
+    #[test]
+    fn what_overlaps_is_read_once_and_in_order() {
+        let text = "The oak is old. The elm is young. The ash is tall. The fir is green.";
+        let coverage = Coverage { blocks_total: 9, blocks_scored: 9, blocks_read: 0, unread_mass: 0.0 };
+        let mut found = Found::default();
+        found.add(vec![excerpt(text, 34, 50), excerpt(text, 0, 15)], 2, 0.5, coverage);
+        found.add(vec![excerpt(text, 40, 68), excerpt(text, 8, 20)], 1, 0.2, coverage);
+        let selection = found.selection();
+        assert_eq!(selection.text, "The oak is old.\n...\nThe ash is tall. The fir is green.");
+        assert_eq!((selection.blocks, selection.confidence), (Some((9, 2)), Some(0.5)));
+    }
+}

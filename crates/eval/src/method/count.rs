@@ -1,0 +1,31 @@
+//! How often each word of a text occurs, exactly: the answer to questions that no passage answers.
+use crate::item::Words;
+use std::collections::BTreeMap;
+
+/// The `most` most frequent words, numbered, most frequent first; of equals the one that comes first in the alphabet.
+pub(super) fn frequent(text: &str, words: Words, most: usize) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    let Words::Spaced = words;
+    for word in text.split_whitespace().filter(|word| word.contains(char::is_alphabetic)) {
+        *counts.entry(word).or_default() += 1;
+    }
+    let mut counts: Vec<(&str, usize)> = counts.into_iter().collect();
+    // The sort is stable: equals stay in the order of the alphabet.
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    counts.truncate(most);
+    let lines: Vec<String> =
+        counts.iter().enumerate().map(|(at, (word, _))| format!("{}. {word}", at + 1)).collect();
+    lines.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_frequent_words_come_first() {
+        let text = "1. oak 2. elm 3. oak ... ... ... ... 4. ash 5. oak 6. elm 7. fir";
+        assert_eq!(frequent(text, Words::Spaced, 3), "1. oak 2. elm 3. ash");
+        assert_eq!(frequent("... 12", Words::Spaced, 3), "");
+    }
+}

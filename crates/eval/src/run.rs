@@ -1,0 +1,315 @@
+//! A suite from its first item to its last, resumable: rows that are there already are not made again.
+use crate::interval::wilson;
+use crate::item::Item;
+use crate::method::{Answering, Method, Taken};
+use crate::score::Scorer;
+use crate::{Error, Event, Source, Suite};
+use longleaf_engine::store::ContentHash;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::ops::ControlFlow;
+
+/// What is measured.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The suite.
+    pub suite: Suite,
+    /// Its tasks, in its order.
+    pub tasks: Vec<&'static str>,
+    /// Tokens of context, prompt and answer together.
+    pub lengths: Vec<usize>,
+    /// Items of each task at each length.
+    pub items: usize,
+    /// Decides what is random about the items.
+    pub seed: u64,
+    /// Who answers.
+    pub methods: Vec<Method>,
+}
+
+/// One answer of one method: a line of JSON.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// The suite.
+    pub suite: String,
+    /// The task.
+    pub task: String,
+    /// Tokens asked for.
+    pub length: usize,
+    /// Number in its cell.
+    pub item: usize,
+    /// Who answered.
+    pub method: String,
+    /// The model's name.
+    pub model: String,
+    /// The seed of the items.
+    pub seed: u64,
+    /// Hash of the whole context with its prompt: rows of other contexts or prompts are not taken for this one.
+    pub prompt: String,
+    /// Where the answer stands, as a share of the context.
+    pub depth: Option<f64>,
+    /// What the model said.
+    pub answer: String,
+    /// What a right answer says.
+    pub expected: Vec<String>,
+    /// From 0 to 1.
+    pub score: f64,
+    /// The overlap in words, where the score is for an exact match.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub f1: Option<f64>,
+    /// Tokens that the model read at once to answer.
+    pub prompt_tokens: usize,
+    /// Blocks of the memory that it read, of how many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocks_read: Option<usize>,
+    /// What is known about the rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coverage: Option<RowCoverage>,
+    /// Confidence of the finding, in nats a token of the question.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<f64>,
+    /// Seconds.
+    pub timings: RowTimings,
+}
+
+/// How much of the memory was read.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct RowCoverage {
+    /// Blocks in the memory.
+    pub blocks_total: usize,
+    /// Share of them that the model read.
+    pub share: f64,
+}
+
+/// Seconds that an answer took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct RowTimings {
+    /// Reading into the memory what it had not.
+    pub read_s: f64,
+    /// Finding.
+    pub find_s: f64,
+    /// Reading the prompt.
+    pub prefill_s: f64,
+    /// Writing the answer.
+    pub decode_s: f64,
+}
+
+/// The score of a method on a task at a length.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Cell {
+    /// The suite.
+    pub suite: String,
+    /// The task.
+    pub task: String,
+    /// Tokens asked for.
+    pub length: usize,
+    /// Who answered.
+    pub method: String,
+    /// Mean score.
+    pub score: f64,
+    /// Its 95 % interval.
+    pub low: f64,
+    /// Its 95 % interval.
+    pub high: f64,
+    /// Rows.
+    pub n: usize,
+}
+
+impl Row {
+    /// Whether both are answers of the same model to the same question.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        let key = |row: &Self| {
+            (row.suite.clone(), row.task.clone(), row.length, row.item, row.method.clone(), row.model.clone())
+        };
+        key(self) == key(other) && self.seed == other.seed && self.prompt == other.prompt
+    }
+}
+
+/// Make all rows of a plan that are not among `known`; each is handed to `keep` as soon as it is there. Comes back
+/// with all rows of the plan, the known ones included, in the plan's order.
+///
+/// # Errors
+/// Those of the data, the model and its memory; [`Error::Interrupted`] if `watch` breaks it off.
+pub fn run<E: From<Error>>(
+    plan: &Plan,
+    source: &mut dyn Source,
+    answering: &mut Answering<'_>,
+    known: &[Row],
+    keep: &mut dyn FnMut(&Row) -> Result<(), E>,
+    watch: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+) -> Result<Vec<Row>, E> {
+    let mut rows = Vec::new();
+    let model = answering.model.name();
+    for &length in &plan.lengths {
+        for &task in &plan.tasks {
+            for index in 0..plan.items {
+                let Some(item) = source.item(task, length, index)? else { break };
+                answering.last.clear();
+                for &method in &plan.methods {
+                    let mut row = blank(plan, &item, method, &model);
+                    if let Some(known) = known.iter().find(|known| known.is(&row)) {
+                        rows.push(known.clone());
+                        continue;
+                    }
+                    if watch(Event::Item { task, length, index, method: method.name() }).is_break() {
+                        return Err(Error::Interrupted.into());
+                    }
+                    let Some(taken) = answering.answer(&item, method, watch)? else { continue };
+                    fill(&mut row, &item, &taken);
+                    keep(&row)?;
+                    rows.push(row);
+                }
+            }
+        }
+    }
+    Ok(rows)
+}
+
+fn blank(plan: &Plan, item: &Item, method: Method, model: &str) -> Row {
+    let frame = &item.frame;
+    Row {
+        suite: plan.suite.name().to_owned(),
+        task: item.task.clone(),
+        length: item.length,
+        item: item.index,
+        method: method.name().to_owned(),
+        model: model.to_owned(),
+        seed: plan.seed,
+        prompt: hash(&[&frame.before, &item.context, &frame.after, &frame.prefix]),
+        depth: item.depth,
+        expected: item.expected.clone(),
+        ..Row::default()
+    }
+}
+
+/// What is asked, in 16 digits.
+pub(crate) fn hash(parts: &[&str]) -> String {
+    let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_bytes()).collect();
+    ContentHash::of_parts(&parts).0[..8].iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn fill(row: &mut Row, item: &Item, taken: &Taken) {
+    row.answer.clone_from(&taken.text);
+    row.score = item.scorer.score(&taken.text, &item.expected);
+    row.f1 = (item.scorer == Scorer::Exact).then(|| Scorer::WordF1.score(&taken.text, &item.expected));
+    row.prompt_tokens = taken.prompt_tokens;
+    row.blocks_read = taken.blocks.map(|(_, read)| read);
+    row.coverage = taken.blocks.map(|(blocks_total, read)| RowCoverage {
+        blocks_total,
+        share: read as f64 / blocks_total.max(1) as f64,
+    });
+    row.confidence = taken.confidence;
+    row.timings = RowTimings {
+        read_s: taken.read_s,
+        find_s: taken.find_s,
+        prefill_s: taken.prefill_s,
+        decode_s: taken.decode_s,
+    };
+}
+
+/// Suites whose tasks are averaged, as they are published.
+const AVERAGED: [&str; 2] = ["ruler", "babilong"];
+
+/// A cell for each task, length and method, in the order of the rows; then, where it is usual, the average of the tasks.
+pub fn cells(rows: &[Row]) -> Vec<Cell> {
+    let mut groups: Vec<Group<'_>> = Vec::new();
+    let mut add = |row, overlap: bool, score| match groups.iter_mut().find(|group| group.has(row, overlap)) {
+        Some(group) => group.scores.push(score),
+        None => groups.push(Group { row, overlap, scores: vec![score] }),
+    };
+    for row in rows {
+        add(row, false, row.score);
+        if let Some(f1) = row.f1 {
+            add(row, true, f1);
+        }
+    }
+    let mut cells: Vec<Cell> = groups.iter().map(Group::cell).collect();
+    let mut averages: BTreeMap<(String, usize, String), Vec<(f64, usize)>> = BTreeMap::new();
+    for cell in cells.iter().filter(|cell| AVERAGED.contains(&cell.suite.as_str())) {
+        let key = (cell.suite.clone(), cell.length, cell.method.clone());
+        averages.entry(key).or_default().push((cell.score, cell.n));
+    }
+    for ((suite, length, method), tasks) in averages {
+        // Each task counts alike, however many rows it has.
+        if tasks.len() > 1 {
+            let score = tasks.iter().map(|(score, _)| score).sum::<f64>() / tasks.len() as f64;
+            let n = tasks.iter().map(|(_, n)| n).sum();
+            let (low, high) = wilson(score, n);
+            let task = format!("average of {}", tasks.len());
+            cells.push(Cell { suite, task, length, method, score, low, high, n });
+        }
+    }
+    cells
+}
+
+/// Rows that make one cell.
+#[derive(Debug)]
+struct Group<'r> {
+    /// The first of them.
+    row: &'r Row,
+    /// The cell is about the overlap in words.
+    overlap: bool,
+    scores: Vec<f64>,
+}
+
+impl Group<'_> {
+    fn has(&self, row: &Row, overlap: bool) -> bool {
+        let key = |row: &Row| (row.suite.clone(), row.task.clone(), row.length, row.method.clone());
+        key(self.row) == key(row) && self.overlap == overlap
+    }
+
+    fn cell(&self) -> Cell {
+        let (row, n) = (self.row, self.scores.len());
+        let score = self.scores.iter().sum::<f64>() / n as f64;
+        let (low, high) = wilson(score, n);
+        let task = if self.overlap { format!("{} f1", row.task) } else { row.task.clone() };
+        let (suite, method) = (row.suite.clone(), row.method.clone());
+        Cell { suite, task, length: row.length, method, score, low, high, n }
+    }
+}
+
+/// Cells as a table in Markdown: a line for each task and length, a column for each method, scores in percent.
+pub fn table(cells: &[Cell]) -> String {
+    let mut methods: Vec<&str> = Vec::new();
+    let mut lines: Vec<(&str, usize)> = Vec::new();
+    for cell in cells {
+        if !methods.contains(&cell.method.as_str()) {
+            methods.push(&cell.method);
+        }
+        if !lines.contains(&(cell.task.as_str(), cell.length)) {
+            lines.push((&cell.task, cell.length));
+        }
+    }
+    let mut text =
+        format!("| task | length | {} |\n|---|---|{}\n", methods.join(" | "), "---|".repeat(methods.len()));
+    for (task, length) in lines {
+        let _ = write!(text, "| {task} | {} |", tokens(length));
+        for method in &methods {
+            let found = cells
+                .iter()
+                .find(|cell| cell.task == task && cell.length == length && cell.method == *method);
+            let _ = match found {
+                Some(cell) => {
+                    let percent = [cell.score, cell.low, cell.high].map(|share| share * 100.0);
+                    write!(text, " {:.1} ({:.0}–{:.0}), {} |", percent[0], percent[1], percent[2], cell.n)
+                }
+                None => write!(text, " – |"),
+            };
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// `4K`, `1M`, and what is neither in full. K is 1,024.
+pub fn tokens(length: usize) -> String {
+    match length {
+        0 => "all".to_owned(),
+        _ if length.is_multiple_of(1 << 20) => format!("{}M", length >> 20),
+        _ if length.is_multiple_of(1 << 10) => format!("{}K", length >> 10),
+        _ => length.to_string(),
+    }
+}
