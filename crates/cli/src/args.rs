@@ -50,6 +50,7 @@ pub(crate) enum Command {
     Run(Run),
     Add(Add),
     Ask(Ask),
+    Search(Search),
     Memory(Memory),
     Pull(Pull),
     Bench(Bench),
@@ -169,8 +170,8 @@ impl SamplingArgs {
 pub(crate) struct Add {
     /// A name, or a path (anything with a separator); created if there is none
     pub(crate) memory: String,
-    /// Text files; of folders, all that is text
-    #[arg(required = true)]
+    /// Text files; of folders, all that is text. With --meaning there may be none
+    #[arg(required_unless_present = "meaning")]
     pub(crate) files: Vec<PathBuf>,
     /// A known name, a GGUF file, a folder in Hugging Face's layout, or org/repo or org/repo:file on the hub; pulled if missing
     #[arg(short, long, default_value = "smollm2")]
@@ -178,6 +179,11 @@ pub(crate) struct Add {
     /// How deep texts are read; all of a memory alike [default: as the memory's texts were; finder for a new one]
     #[arg(long, value_enum)]
     pub(crate) depth: Option<Depth>,
+    /// Let meaning find too: give all that the memory holds vectors of a sentence encoder, once it is read
+    #[arg(long)]
+    pub(crate) meaning: bool,
+    #[command(flatten)]
+    pub(crate) encoder: EncoderArgs,
 }
 
 /// How deep texts are read.
@@ -196,6 +202,34 @@ impl Depth {
             Self::Full => longleaf_engine::memory::Depth::Full,
         }
     }
+}
+
+/// Which encoder gives and reads vectors.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct EncoderArgs {
+    /// The sentence encoder whose vectors find by meaning: a known name, a folder, or org/repo on the hub
+    #[arg(long, value_name = "MODEL", default_value = "all-minilm-l6-v2")]
+    pub(crate) encoder: String,
+}
+
+/// Show the passages of a memory that have to do with something, best first, and what found them
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Search {
+    /// A memory's name or path
+    pub(crate) memory: String,
+    /// What to look for: a question, or words
+    pub(crate) query: String,
+    /// The model that the memory was made with
+    #[arg(short, long, default_value = "smollm2")]
+    pub(crate) model: String,
+    /// At most so many passages
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
+    pub(crate) passages: usize,
+    /// Leave out a way of finding; may be given several times
+    #[arg(long, value_enum, value_name = "STAGE")]
+    pub(crate) without: Vec<Stage>,
+    #[command(flatten)]
+    pub(crate) encoder: EncoderArgs,
 }
 
 /// Answer a question from everything in a memory, with citations
@@ -221,6 +255,8 @@ pub(crate) struct Ask {
     #[arg(long, value_enum, value_name = "STAGE")]
     pub(crate) without: Vec<Stage>,
     #[command(flatten)]
+    pub(crate) encoder: EncoderArgs,
+    #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
 }
 
@@ -231,6 +267,8 @@ pub(crate) enum Stage {
     Finder,
     /// Words in common
     Lexical,
+    /// Vectors, if the memory has any (`add --meaning`)
+    Meaning,
     /// Ranking the best blocks by how probable they make the question
     Rerank,
 }
@@ -386,6 +424,11 @@ pub(crate) struct Eval {
     /// needle: with --answers, also ask the model each question in a prompt of 2,000 tokens that holds its facts
     #[arg(long, requires = "answers")]
     pub(crate) control: bool,
+    /// needle: let meaning find too
+    #[arg(long)]
+    pub(crate) meaning: bool,
+    #[command(flatten)]
+    pub(crate) encoder: EncoderArgs,
 }
 
 /// A measurement of quality.

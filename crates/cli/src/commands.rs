@@ -4,9 +4,11 @@ pub(crate) mod ask;
 pub(crate) mod bench;
 pub(crate) mod doctor;
 pub(crate) mod eval;
+pub(crate) mod meaning;
 pub(crate) mod memory;
 pub(crate) mod pull;
 pub(crate) mod run;
+pub(crate) mod search;
 
 use anyhow::{Context, Result};
 use signal_hook::consts::SIGINT;

@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         Command::Eval(eval) => commands::eval::eval(eval, &settings),
         Command::Add(add) => commands::add::add(add, &settings),
         Command::Ask(ask) => commands::ask::ask(ask, &settings),
+        Command::Search(search) => commands::search::search(search, &settings),
         Command::Memory(memory) => commands::memory::memory(memory, &settings),
         Command::Pull(pull) => commands::pull::pull(pull, &settings),
         Command::Doctor(_) => commands::doctor::doctor(&settings),

@@ -3,19 +3,25 @@
 //! ```text
 //! add   document ─► sections ─► tokens ─► finder keys, lexical index ─► Store         (reading.rs)
 //! ask   question ─► finder scan ∪ lexical ─► re-rank ─► re-read ─► answer, citations   (asking.rs)
+//! if wanted:  text ─► windows ─► vectors (meaning.rs), which then find too; search shows what finds what (searching.rs)
 //! ```
 mod asking;
 mod depth;
+mod meaning;
 mod reading;
+mod searching;
 
 pub use asking::{Asking, Citation, Coverage, Excerpt, Finding, Hit, Reply, Stage, Stages, Timings, prompt};
 pub use depth::Depth;
 pub use reading::{Added, Plan, Reading};
+pub use searching::{Found, Way};
 
 use crate::{Error, Model};
 use longleaf_memory::finder::{Finder, Head, Profile};
 use longleaf_memory::lexical::StoredIndex;
+use longleaf_memory::meaning::Vectors;
 use longleaf_memory::{Fingerprint, Store};
+use meaning::Meaning;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -30,6 +36,8 @@ pub struct Memory<'m> {
     depth: Depth,
     /// Bytes that may be kept in RAM.
     ram: usize,
+    /// Who gives and reads vectors, if anyone does.
+    meaning: Option<Meaning<'m>>,
     /// What is searched; made when it is first needed, and again after something was added.
     view: Option<View>,
 }
@@ -41,6 +49,8 @@ struct View {
     lexical: StoredIndex,
     /// The same blocks, with their keys.
     finder: Finder,
+    /// Windows of the same sections, with their vectors.
+    vectors: Option<Vectors>,
 }
 
 /// What a memory keeps in RAM unless it is told otherwise.
@@ -73,7 +83,7 @@ impl<'m> Memory<'m> {
             .ok_or_else(|| Error::NoFinder { path: model.path().to_owned() })?;
         let store = open(path, fingerprint(model, &profile)?)?;
         let depth = Depth::of(&store);
-        Ok(Self { path: path.to_owned(), model, profile, store, depth, ram: RAM, view: None })
+        Ok(Self { path: path.to_owned(), model, profile, store, depth, ram: RAM, meaning: None, view: None })
     }
 
     /// [`Memory::open_or_create`] for a model whose finder heads you know.
@@ -92,7 +102,7 @@ impl<'m> Memory<'m> {
         );
         let store = Store::open_or_create(path, fingerprint(model, &profile)?)?;
         let depth = Depth::of(&store);
-        Ok(Self { path: path.to_owned(), model, profile, store, depth, ram: RAM, view: None })
+        Ok(Self { path: path.to_owned(), model, profile, store, depth, ram: RAM, meaning: None, view: None })
     }
 
     /// Keep at most so many bytes of what is searched in RAM, beside the model's weights and what computing takes
@@ -135,7 +145,9 @@ impl<'m> Memory<'m> {
             // Words take a fiftieth of what keys take: they are hardly ever read again for each question.
             let lexical = StoredIndex::open(&self.store, self.ram / 4)?;
             let compute = self.model.decoder().compute();
-            let left = self.ram.saturating_sub(lexical.bytes());
+            // Vectors take a tenth of what keys take.
+            let vectors = self.vectors(lexical.sections(), self.ram / 4)?;
+            let left = self.ram.saturating_sub(lexical.bytes() + vectors.as_ref().map_or(0, Vectors::bytes));
             let (profile, config) = (&self.profile, self.model.config());
             let finder = Finder::open(&self.store, lexical.sections(), profile, config, compute, left);
             if finder.blocks().len() != lexical.units() {
@@ -145,20 +157,26 @@ impl<'m> Memory<'m> {
                     words: lexical.units(),
                 });
             }
-            self.view = Some(View { lexical, finder });
+            self.view = Some(View { lexical, finder, vectors });
         }
         Ok(self.view.as_ref().expect("just made"))
     }
 }
 
 /// Whose keys these are: the model's files, its finder heads, and how keys are stored.
+fn fingerprint(model: &Model, profile: &Profile) -> Result<Fingerprint, Error> {
+    let layout = format!("{profile:?} Q8_0 panels, sections 1");
+    Ok(Fingerprint::of(&[("model", &sampled(model.path())?), ("finder", layout.as_bytes())]))
+}
+
+/// What tells a model's files from others.
 ///
 /// A file of weights is known by its length, its first megabyte (all of a GGUF's metadata, for most) and a page in
 /// every 1/512 of it: reading a gigabyte before every question would cost more than the answer.
-fn fingerprint(model: &Model, profile: &Profile) -> Result<Fingerprint, Error> {
-    let mut files = vec![model.path().to_owned()];
-    if model.path().is_dir() {
-        let entries = fs::read_dir(model.path()).map_err(Error::io(model.path()))?;
+fn sampled(path: &Path) -> Result<Vec<u8>, Error> {
+    let mut files = vec![path.to_owned()];
+    if path.is_dir() {
+        let entries = fs::read_dir(path).map_err(Error::io(path))?;
         files = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
         files.retain(|file| {
             let name = file.file_name().unwrap_or_default().to_string_lossy();
@@ -170,8 +188,7 @@ fn fingerprint(model: &Model, profile: &Profile) -> Result<Fingerprint, Error> {
     for file in &files {
         sample(file, &mut weights).map_err(Error::io(file))?;
     }
-    let layout = format!("{profile:?} Q8_0 panels, sections 1");
-    Ok(Fingerprint::of(&[("model", &weights), ("finder", layout.as_bytes())]))
+    Ok(weights)
 }
 
 fn sample(path: &Path, out: &mut Vec<u8>) -> io::Result<()> {

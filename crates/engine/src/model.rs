@@ -93,7 +93,7 @@ impl Model {
     }
 }
 
-fn folder_tokenizer(path: &Path) -> Result<Tokenizer, Error> {
+pub(crate) fn folder_tokenizer(path: &Path) -> Result<Tokenizer, Error> {
     let folder = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
     let file = folder.join("tokenizer.json");
     let tokenizer = fs::read(&file).map_err(Error::io(&file))?;

@@ -94,7 +94,7 @@ pub const KNOWN: &[KnownModel<'static>] = &[
     },
     KnownModel {
         name: "all-minilm-l6-v2",
-        aliases: &["minilm"],
+        aliases: &["minilm", "all-minilm", "all-minilm-l6"],
         about: "all-MiniLM-L6-v2: sentence vectors of 384 numbers (Apache-2.0)",
         hub: "sentence-transformers/all-MiniLM-L6-v2",
         folder: Some("all-minilm-l6-v2"),

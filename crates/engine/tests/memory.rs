@@ -143,7 +143,7 @@ fn neither_threads_nor_the_order_of_documents_change_an_answer() {
     for document in documents.iter().rev() {
         add(&mut back, document);
     }
-    let asking = asking(Stages { finder: true, lexical: true, rerank: true });
+    let asking = asking(Stages { finder: true, lexical: true, meaning: true, rerank: true });
     for question in ["Who saw Cordelia 777?", "What did the ledger say of rain 41?"] {
         let ask = |memory: &mut Memory<'_>| {
             memory.ask(question, &asking, &mut |_| (), &mut |_| ControlFlow::Continue(())).unwrap()
@@ -164,7 +164,7 @@ fn citations_are_the_documents_own_bytes() {
     let mut memory = Memory::with_profile(&folder.path().join("m"), &model, profile()).unwrap();
     add(&mut memory, &document("other", "Something else.\n"));
     add(&mut memory, &document("book", &marked));
-    let asking = asking(Stages { finder: false, lexical: true, rerank: false });
+    let asking = asking(Stages { finder: false, lexical: true, meaning: true, rerank: false });
     let reply = memory
         .ask("Who greeted the zeppelin?", &asking, &mut |_| (), &mut |_| ControlFlow::Continue(()))
         .unwrap();
@@ -193,7 +193,7 @@ fn another_model_or_profile_is_refused() {
     let nothing = folder.path().join("nothing");
     assert!(Memory::with_profile(&nothing, &model, profile()).is_ok());
     let mut empty = Memory::with_profile(&nothing, &model, profile()).unwrap();
-    let asking = asking(Stages { finder: true, lexical: true, rerank: true });
+    let asking = asking(Stages { finder: true, lexical: true, meaning: true, rerank: true });
     let reply = empty.ask("Anything?", &asking, &mut |_| (), &mut |_| ControlFlow::Continue(())).unwrap();
     assert!(!reply.found && reply.citations.is_empty());
 }
@@ -207,7 +207,7 @@ fn what_is_read_from_disk_again_answers_as_what_is_kept() {
     add(&mut memory, &document("a", &text(1, 4000)));
     add(&mut memory, &document("b", &text(2, 3000)));
     let question = "Who saw the lantern after Cordelia?";
-    let asking = asking(Stages { finder: true, lexical: true, rerank: true });
+    let asking = asking(Stages { finder: true, lexical: true, meaning: true, rerank: true });
     let mut replies = Vec::new();
     // Nothing kept, some of the keys, all of them; twice each, since the first time fills what is kept.
     for ram in [0, 100_000, 300_000, usize::MAX] {
@@ -255,7 +255,7 @@ fn depths_do_not_mix() {
         assert_eq!(Depth::of(memory.store()), depth);
         assert_eq!(full::is_in(memory.store()), depth == Depth::Full);
         // Finding works alike.
-        let asking = asking(Stages { finder: true, lexical: true, rerank: true });
+        let asking = asking(Stages { finder: true, lexical: true, meaning: false, rerank: true });
         assert!(!memory.search("Who saw Cordelia?", &asking).unwrap().is_empty());
     }
 }

@@ -214,7 +214,7 @@ impl<'m> Answering<'m> {
         let asking = |passages: usize| {
             let all = Asking::default();
             let stages = match method {
-                Method::Lexical => Stages { finder: false, lexical: true, rerank: false },
+                Method::Lexical => Stages { finder: false, lexical: true, meaning: false, rerank: false },
                 _ => all.stages,
             };
             let candidates = if stages.rerank { all.candidates.max(passages) } else { passages };

@@ -7,6 +7,7 @@
 //! * [`adaptive`]: attention to far keys and values, as much of them as matters.
 //! * [`full`]: the keys and values of all layers, in few bits.
 //! * [`lexical`]: BM25 over the same blocks, its parts kept in the store.
+//! * [`meaning`]: vectors of windows of text, scanned exactly.
 //! * [`Storage`]: where the files lie; [`Directory`], and [`Ram`] for tests and faults.
 //!
 //! ```
@@ -45,6 +46,7 @@ pub mod fuzzing;
 mod identity;
 pub mod lexical;
 mod manifest;
+pub mod meaning;
 mod segment;
 pub mod storage;
 mod store;

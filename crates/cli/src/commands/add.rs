@@ -1,6 +1,6 @@
 //! `longleaf add`
 use crate::args::Add;
-use crate::commands::{interrupt, pull};
+use crate::commands::{interrupt, meaning, pull};
 use crate::machine;
 use crate::output;
 use crate::settings::Settings;
@@ -22,6 +22,14 @@ pub(crate) fn add(args: &Add, settings: &Settings) -> Result<()> {
         memory.set_depth(depth.depth())?;
     }
     let read = read(&mut memory, &files)?;
+    let encoder = (args.meaning && !read.interrupted)
+        .then(|| meaning::open(&args.encoder.encoder, &model, settings))
+        .transpose()?;
+    let mut vectors = None;
+    if let Some(encoder) = &encoder {
+        memory = memory.with_meaning(encoder)?;
+        vectors = Some(meaning::read(&mut memory)?);
+    }
     let store = memory.store();
     let documents = store.documents().filter(|document| document.finished).count();
     let tokens: u64 = store.documents().map(|document| document.tokens(store)).sum();
@@ -37,6 +45,10 @@ pub(crate) fn add(args: &Add, settings: &Settings) -> Result<()> {
             "tokens_per_s": speed,
             "bytes_on_disk": store.usage().disk,
             "peak_rss_bytes": machine::peak_rss(),
+            "meaning": vectors.as_ref().map(|vectors| serde_json::json!({
+                "read_tokens": vectors.tokens,
+                "seconds": vectors.seconds,
+            })),
             "plan": read.plan.map(|plan| serde_json::json!({
                 "bytes": plan.bytes,
                 "tokens": plan.tokens,
@@ -52,8 +64,11 @@ pub(crate) fn add(args: &Add, settings: &Settings) -> Result<()> {
             read.seconds,
             output::megabytes(store.usage().disk),
         ))?;
+        if let Some(vectors) = &vectors {
+            output::text(&format!("vectors for {} tokens in {:.1} s\n", vectors.tokens, vectors.seconds))?;
+        }
     }
-    if read.interrupted {
+    if read.interrupted || vectors.is_some_and(|vectors| vectors.interrupted) {
         return Err(anyhow!("interrupted; the same command goes on from here"));
     }
     Ok(())

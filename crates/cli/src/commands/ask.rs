@@ -1,6 +1,6 @@
 //! `longleaf ask`
 use crate::args::{Ask, Stage};
-use crate::commands::{add, interrupt, pull};
+use crate::commands::{add, interrupt, meaning, pull};
 use crate::output;
 use crate::settings::Settings;
 use anyhow::{Context, Result, anyhow};
@@ -17,9 +17,14 @@ pub(crate) fn ask(args: &Ask, settings: &Settings) -> Result<()> {
     let model = pull::open(&args.model, settings)?;
     let mut memory = Memory::read_only(&folder, &model)?;
     memory.set_ram(settings.ram);
+    let encoder = meaning::of(&memory, &args.encoder.encoder, &model, settings)?;
+    if let Some(encoder) = &encoder {
+        memory = memory.with_meaning(encoder)?;
+    }
     let stages = Stages {
         finder: !args.without.contains(&Stage::Finder),
         lexical: !args.without.contains(&Stage::Lexical),
+        meaning: !args.without.contains(&Stage::Meaning),
         rerank: !args.without.contains(&Stage::Rerank),
     };
     let request = Request {

@@ -28,7 +28,8 @@ pub(crate) fn open(name: &str, settings: &Settings) -> Result<Model> {
     })
 }
 
-fn path(name: &str, settings: &Settings) -> Result<PathBuf> {
+/// Where the model of that name or path lies, pulled first if it is not here.
+pub(crate) fn path(name: &str, settings: &Settings) -> Result<PathBuf> {
     match settings.library.locate(name)? {
         Location::Here(path) => Ok(path),
         Location::Elsewhere { bytes } => {

@@ -25,18 +25,21 @@ pub struct Asking {
 
 /// The ways and stages of finding that are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches, not states")]
 pub struct Stages {
     /// Finder heads.
     pub finder: bool,
     /// Words in common.
     pub lexical: bool,
+    /// Vectors, if the memory has any (see [`Memory::with_meaning`]).
+    pub meaning: bool,
     /// The best blocks ranked anew, by how probable the question is after each.
     pub rerank: bool,
 }
 
 impl Default for Asking {
     fn default() -> Self {
-        let stages = Stages { finder: true, lexical: true, rerank: true };
+        let stages = Stages { finder: true, lexical: true, meaning: true, rerank: true };
         Self { stages, candidates: 8, passages: 3, request: Request::default() }
     }
 }
@@ -166,13 +169,13 @@ const MARGIN: (usize, usize) = (24, 40);
 
 /// Some text of one section that is read again.
 #[derive(Debug)]
-struct Passage {
+pub(super) struct Passage {
     /// The block it stands around.
     block: usize,
     /// Its name and where in that document's text it stands.
-    document: String,
-    start: usize,
-    text: String,
+    pub(super) document: String,
+    pub(super) start: usize,
+    pub(super) text: String,
     /// How probable it makes the question: `ln P`, less that of no passage.
     gain: f64,
 }
@@ -303,10 +306,11 @@ impl Memory<'_> {
     }
 
     /// The blocks worth a closer look, best first.
-    fn locate(&self, question: &str, asking: &Asking) -> Result<Located, Error> {
+    pub(super) fn locate(&self, question: &str, asking: &Asking) -> Result<Located, Error> {
         let view = self.view.as_ref().expect("made before");
         let total = view.finder.blocks().len();
         let mut located = Located { total, ..Located::default() };
+        let mut ways = Vec::new();
         if asking.stages.finder && total > 0 {
             let frame = self.model.tokenizer().encode("Question:", Special::Text).len();
             let tokens = self.model.tokenizer().encode(&format!("Question: {question}"), Special::Text);
@@ -322,13 +326,16 @@ impl Memory<'_> {
                 order.truncate(count);
             }
             order.sort_unstable_by(by_score);
-            located.blocks = order;
+            ways.push(order);
         }
         if asking.stages.lexical {
             let hits = view.lexical.search(&self.store, question, asking.candidates)?;
-            let lexical: Vec<_> = hits.into_iter().map(|(block, _)| block).collect();
-            located.blocks = interleave(&located.blocks, &lexical);
+            ways.push(hits.into_iter().map(|(block, _)| block).collect());
         }
+        if asking.stages.meaning {
+            ways.push(self.by_meaning(question, asking.candidates)?);
+        }
+        located.blocks = in_turns(&ways);
         Ok(located)
     }
 
@@ -351,7 +358,7 @@ impl Memory<'_> {
     }
 
     /// The text around one block, as much of it as is re-read.
-    fn passage(&self, block: usize) -> Result<Passage, Error> {
+    pub(super) fn passage(&self, block: usize) -> Result<Passage, Error> {
         let Place { section, document, start, ends, first, last } = self.place(block)?;
         let bytes = self.store.read_all(section, StreamId::TEXT)?;
         let text = String::from_utf8_lossy(&bytes);
@@ -410,9 +417,9 @@ struct Place {
 
 /// What finding gave.
 #[derive(Debug, Default)]
-struct Located {
+pub(super) struct Located {
     /// Best first.
-    blocks: Vec<usize>,
+    pub(super) blocks: Vec<usize>,
     /// The finders' scores of all blocks, if they were asked.
     scores: Vec<f32>,
     total: usize,
@@ -435,7 +442,7 @@ impl Located {
     fn coverage(&self, stages: Stages, read: &[Passage]) -> Coverage {
         Coverage {
             blocks_total: self.total,
-            blocks_scored: if stages.finder || stages.lexical { self.total } else { 0 },
+            blocks_scored: if stages.finder || stages.lexical || stages.meaning { self.total } else { 0 },
             blocks_read: read.len(),
             unread_mass: self.unread(read.iter().map(|passage| passage.block)),
         }
@@ -450,17 +457,17 @@ impl Located {
     }
 }
 
-/// One list from two, in turns, each block once.
-fn interleave(a: &[usize], b: &[usize]) -> Vec<usize> {
-    let mut both = Vec::with_capacity(a.len() + b.len());
-    for index in 0..a.len().max(b.len()) {
-        for block in [a.get(index), b.get(index)].into_iter().flatten() {
-            if !both.contains(block) {
-                both.push(*block);
+/// One list from several, in turns, each block once.
+fn in_turns(lists: &[Vec<usize>]) -> Vec<usize> {
+    let mut all = Vec::new();
+    for index in 0..lists.iter().map(Vec::len).max().unwrap_or(0) {
+        for block in lists.iter().filter_map(|list| list.get(index)) {
+            if !all.contains(block) {
+                all.push(*block);
             }
         }
     }
-    both
+    all
 }
 
 /// Widen a range to the ends of the sentences that it cuts through, by at most this many bytes a side.
@@ -569,9 +576,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_lists_take_turns() {
-        assert_eq!(interleave(&[5, 1, 2], &[1, 7]), [5, 1, 7, 2]);
-        assert_eq!(interleave(&[], &[3]), [3]);
+    fn lists_take_turns() {
+        assert_eq!(in_turns(&[vec![5, 1, 2], vec![1, 7], vec![9]]), [5, 1, 9, 7, 2]);
+        assert_eq!(in_turns(&[vec![], vec![3]]), [3]);
+        assert_eq!(in_turns(&[]), [0; 0]);
     }
 
     #[test]

@@ -1,27 +1,30 @@
 //! `longleaf eval needle`: are facts found that were hidden in a long text, and answered?
 use super::{Cell, print, wilson};
 use crate::args::{Eval, NeedleKind};
-use crate::commands::add;
+use crate::commands::{add, meaning};
 use crate::output;
 use crate::settings::Settings;
 use anyhow::{Context, Result, bail};
 use longleaf_engine::memory::{self, Asking, Stages};
 use longleaf_engine::needle::{self, Kind, Question};
 use longleaf_engine::store::ContentHash;
-use longleaf_engine::{Document, Memory, Model, Request, Session, Special, Visible};
+use longleaf_engine::{Document, Embedder, Memory, Model, Request, Session, Special, Visible};
 use serde_json::Value;
 use std::fmt::Write;
 use std::fs;
 use std::ops::{ControlFlow, Range};
 
 /// Which ways of finding are compared, and what they are called in the results.
-const METHODS: [(&str, Stages); 3] = [
-    ("finder", Stages { finder: true, lexical: false, rerank: false }),
-    ("lexical", Stages { finder: false, lexical: true, rerank: false }),
-    ("longleaf", Stages { finder: true, lexical: true, rerank: false }),
+const METHODS: [(&str, Stages); 4] = [
+    ("finder", Stages { finder: true, lexical: false, meaning: false, rerank: false }),
+    ("lexical", Stages { finder: false, lexical: true, meaning: false, rerank: false }),
+    (MEANING, Stages { finder: false, lexical: false, meaning: true, rerank: false }),
+    ("longleaf", Stages { finder: true, lexical: true, meaning: true, rerank: false }),
 ];
 /// Tokens of context, unless it was said.
 const LENGTH: usize = 128_000;
+/// The one that needs vectors.
+const MEANING: &str = "meaning";
 /// How many blocks may be looked at.
 const DEPTHS: [usize; 3] = [1, 8, 32];
 /// Answers are cut after so many tokens.
@@ -29,13 +32,19 @@ const ANSWER_TOKENS: usize = 64;
 
 pub(crate) fn needle(args: &Eval, settings: &Settings, model: &Model) -> Result<()> {
     let lengths = if args.memory_tokens.is_empty() { vec![LENGTH] } else { args.memory_tokens.clone() };
+    let encoder = args.meaning.then(|| meaning::open(&args.encoder.encoder, model, settings)).transpose()?;
     for length in lengths {
-        at_length(args, settings, model, length)?;
+        at_length(args, settings, (model, encoder.as_ref()), length)?;
     }
     Ok(())
 }
 
-fn at_length(args: &Eval, settings: &Settings, model: &Model, length: usize) -> Result<()> {
+fn at_length(
+    args: &Eval,
+    settings: &Settings,
+    (model, encoder): (&Model, Option<&Embedder>),
+    length: usize,
+) -> Result<()> {
     let haystack = haystack(args, model, length)?;
     for kind in &args.kind {
         let (kind, task) = match kind {
@@ -45,7 +54,7 @@ fn at_length(args: &Eval, settings: &Settings, model: &Model, length: usize) -> 
             NeedleKind::Multi => (Kind::Multi, "multi"),
             NeedleKind::Latent => (Kind::Latent, "latent"),
         };
-        cell(args, settings, model, (&haystack, length, kind, task))?;
+        cell(args, settings, (model, encoder), (&haystack, length, kind, task))?;
     }
     Ok(())
 }
@@ -73,7 +82,7 @@ fn haystack(args: &Eval, model: &Model, length: usize) -> Result<String> {
 fn cell(
     args: &Eval,
     settings: &Settings,
-    model: &Model,
+    (model, encoder): (&Model, Option<&Embedder>),
     (haystack, length, kind, task): (&str, usize, Kind, &'static str),
 ) -> Result<()> {
     let count = args.items.get().min(needle::most(kind)).min(256);
@@ -91,6 +100,12 @@ fn cell(
     let bytes = document.text().len() as u64;
     if add::read_documents(&mut memory, bytes, std::iter::once(Ok(document)))?.interrupted {
         bail!("interrupted; the same command goes on from here");
+    }
+    if let Some(encoder) = encoder {
+        memory = memory.with_meaning(encoder)?;
+        if meaning::read(&mut memory)?.interrupted {
+            bail!("interrupted; the same command goes on from here");
+        }
     }
 
     let mut questions = needle::questions(kind, &facts);
@@ -169,7 +184,8 @@ impl Tally {
                 shares.push(Share { task: format!("{task} {what}"), method, right, n });
             }
         };
-        for ((method, _), recalled) in METHODS.iter().zip(self.recalled) {
+        let measured = |method: &str| args.meaning || method != MEANING;
+        for ((method, _), recalled) in METHODS.iter().zip(self.recalled).filter(|((m, _), _)| measured(m)) {
             for (depth, recalled) in DEPTHS.iter().zip(recalled) {
                 share(&format!("recall@{depth}"), *method, recalled, self.present);
             }
