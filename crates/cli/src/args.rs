@@ -248,9 +248,9 @@ pub(crate) struct Ask {
     /// Re-rank so many blocks from each way of finding
     #[arg(long, value_name = "N", default_value_t = 8)]
     pub(crate) candidates: usize,
-    /// Re-read at most so many passages
-    #[arg(long, value_name = "N", default_value_t = 3)]
-    pub(crate) passages: usize,
+    /// Re-read at most so many passages [default: as many as the model bears]
+    #[arg(long, value_name = "N")]
+    pub(crate) passages: Option<usize>,
     /// Leave out a stage, to measure what it does; may be given several times
     #[arg(long, value_enum, value_name = "STAGE")]
     pub(crate) without: Vec<Stage>,

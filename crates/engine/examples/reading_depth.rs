@@ -94,6 +94,7 @@ fn surprise((model, scorer): (&Model, &Model), way: &Way, context: &[u32], tail:
         heads: vec![Head { layer: 0, head: 0 }],
         run: 1024,
         distance: 1024,
+        passages: Profile::PASSAGES,
     });
     let mut reader = Reader::new(decoder, &profile, layout, way.stride);
     let mut rows = vec![Vec::new(); reader.streams().len()];

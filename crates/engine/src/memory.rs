@@ -6,13 +6,17 @@
 //! if wanted:  text ─► windows ─► vectors (meaning.rs), which then find too; search shows what finds what (searching.rs)
 //! ```
 mod asking;
+mod calibration;
 mod depth;
 mod meaning;
+mod profiles;
 mod reading;
 mod searching;
 
 pub use asking::{Asking, Citation, Coverage, Excerpt, Finding, Hit, Reply, Stage, Stages, Timings, prompt};
+pub use calibration::{Calibrated, Trial, calibrate};
 pub use depth::Depth;
+pub use profiles::Profiles;
 pub use reading::{Added, Plan, Reading};
 pub use searching::{Found, Way};
 
@@ -79,8 +83,7 @@ impl<'m> Memory<'m> {
         model: &'m Model,
         open: impl FnOnce(&Path, Fingerprint) -> Result<Store, longleaf_memory::Error>,
     ) -> Result<Self, Error> {
-        let profile = Profile::known(model.config())
-            .ok_or_else(|| Error::NoFinder { path: model.path().to_owned() })?;
+        let profile = model.finder().ok_or_else(|| Error::NoFinder { path: model.path().to_owned() })?;
         let store = open(path, fingerprint(model, &profile)?)?;
         let depth = Depth::of(&store);
         Ok(Self { path: path.to_owned(), model, profile, store, depth, ram: RAM, meaning: None, view: None })
@@ -165,8 +168,7 @@ impl<'m> Memory<'m> {
 
 /// Whose keys these are: the model's files, its finder heads, and how keys are stored.
 fn fingerprint(model: &Model, profile: &Profile) -> Result<Fingerprint, Error> {
-    let layout = format!("{profile:?} Q8_0 panels, sections 1");
-    Ok(Fingerprint::of(&[("model", &sampled(model.path())?), ("finder", layout.as_bytes())]))
+    Ok(Fingerprint::of(&[("model", &sampled(model.path())?), ("finder", profile.layout().as_bytes())]))
 }
 
 /// What tells a model's files from others.

@@ -2,6 +2,7 @@
 use crate::Error;
 use crate::vocabulary;
 use longleaf_kernel::{Compute, Precision};
+use longleaf_memory::finder::Profile;
 use longleaf_model::{Checkpoint, Config, Decoder};
 use longleaf_text::{ChatTemplate, Message, Special, TokenId, Tokenizer};
 use std::fs;
@@ -15,6 +16,7 @@ pub struct Model {
     decoder: Decoder,
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
+    finder: Option<Profile>,
 }
 
 impl Model {
@@ -33,7 +35,8 @@ impl Model {
         }
         let template = ChatTemplate::of(&tokenizer).map_err(text)?;
         let decoder = Decoder::from_weights(&checkpoint, config, compute)?;
-        Ok(Self { path: path.to_owned(), decoder, tokenizer, template })
+        let finder = Profile::known(decoder.config());
+        Ok(Self { path: path.to_owned(), decoder, tokenizer, template, finder })
     }
 
     /// Compute products as closely as `precision` says ([`Precision::Exact`] otherwise).
@@ -41,6 +44,17 @@ impl Model {
     pub fn with_precision(mut self, precision: Precision) -> Self {
         self.decoder = self.decoder.with_precision(precision);
         self
+    }
+
+    /// The same model that finds as `finder` says (see [`crate::memory::calibrate`]).
+    #[must_use]
+    pub fn with_finder(self, finder: Profile) -> Self {
+        Self { finder: Some(finder), ..self }
+    }
+
+    /// How it finds, if that is known.
+    pub fn finder(&self) -> Option<Profile> {
+        self.finder.clone()
     }
 
     /// The file or folder it came from.

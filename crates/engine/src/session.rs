@@ -1,6 +1,6 @@
 //! One sequence: tokens read, and answers generated after them.
 use crate::sampler::{Sampler, Sampling, log_prob};
-use crate::stop::StopStrings;
+use crate::stop::{StopStrings, goes_in_circles};
 use crate::{Error, Model};
 use longleaf_kernel::KvFormat;
 use longleaf_model::{Dense, PREFILL_TOKENS, Scratch, Visible};
@@ -20,6 +20,8 @@ pub struct Request {
     pub stop: Vec<String>,
     /// How tokens are chosen.
     pub sampling: Sampling,
+    /// End an answer that goes round in circles, as small models' do.
+    pub stop_circles: bool,
     /// Go on behind tokens that end a text or a turn.
     pub ignore_end: bool,
     /// Record the log-probability of every token.
@@ -43,7 +45,7 @@ pub enum Progress<'a> {
 /// Why an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FinishReason {
-    /// The model ended it, or a stop string came.
+    /// The model ended it, a stop string came, or it went round in circles.
     Stop,
     /// It reached the number of tokens asked for, or the end of the window.
     Length,
@@ -170,7 +172,7 @@ impl<'m> Session<'m> {
             answer.tokens.push(token);
             tokens.push(token);
             let flow = writer.push(token, &mut answer.text, watch);
-            if writer.stop.found() {
+            if writer.stop.found() || request.stop_circles && goes_in_circles(&answer.tokens) {
                 break FinishReason::Stop;
             }
             if flow.is_break() {

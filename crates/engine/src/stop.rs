@@ -1,4 +1,5 @@
-//! Strings that end an answer, wherever the tokens' borders fall.
+//! What ends an answer beside the model: strings, wherever the tokens' borders fall, and circles.
+use longleaf_text::TokenId;
 
 /// Passes text on until a stop string appears. What might be the beginning of one is held back.
 #[derive(Debug)]
@@ -50,6 +51,19 @@ fn overlap(text: &str, stop: &str) -> usize {
     (1..stop.len()).rev().find(holds).unwrap_or(0)
 }
 
+/// Whether the last tokens are a run of them said again: twice if it is long, more often if it is short.
+pub(crate) fn goes_in_circles(tokens: &[TokenId]) -> bool {
+    /// Longer runs than this are not looked for.
+    const PERIOD: usize = 64;
+    /// So many tokens must be said again in all.
+    const AGAIN: usize = 12;
+    (1..=PERIOD.min(tokens.len() / 2)).any(|period| {
+        let again = period.max(AGAIN);
+        tokens.len() >= period + again
+            && tokens[tokens.len() - again..] == tokens[tokens.len() - again - period..][..again]
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,5 +96,16 @@ mod tests {
         check(&["aab"], &["aa", "a", "b"], &["", "a", "", ""], true);
         check(&["é!"], &["caf", "é", "?"], &["caf", "", "é?", ""], false);
         check(&["x"], &["1x2", "3"], &["1", "", ""], true);
+    }
+
+    #[test]
+    fn circles_are_seen_and_lists_are_none() {
+        let said = |again: usize, run: &[TokenId]| [&[90, 91, 92][..], &run.repeat(again)].concat();
+        assert!(goes_in_circles(&said(7, &[5, 6])) && !goes_in_circles(&said(6, &[5, 6])));
+        assert!(goes_in_circles(&said(13, &[5])) && !goes_in_circles(&said(12, &[5])));
+        let sentence: Vec<TokenId> = (0..30).collect();
+        assert!(goes_in_circles(&said(2, &sentence)) && !goes_in_circles(&said(1, &sentence)));
+        let list: Vec<TokenId> = (0..20).flat_map(|item| [1, 2, 3, 100 + item, 4, 200 + item % 3]).collect();
+        assert!(!goes_in_circles(&list) && !goes_in_circles(&[]));
     }
 }

@@ -22,7 +22,12 @@ fn models(threads: usize) -> (Model, Embedder) {
 }
 
 fn profile() -> Profile {
-    Profile { heads: vec![Head { layer: 0, head: 1 }, Head { layer: 1, head: 2 }], run: 256, distance: 100 }
+    Profile {
+        heads: vec![Head { layer: 0, head: 1 }, Head { layer: 1, head: 2 }],
+        run: 256,
+        distance: 100,
+        passages: 3,
+    }
 }
 
 fn text(seed: usize, sentences: usize) -> String {

@@ -218,7 +218,7 @@ impl<'m> Answering<'m> {
                 _ => all.stages,
             };
             let candidates = if stages.rerank { all.candidates.max(passages) } else { passages };
-            Asking { stages, passages, candidates, ..all }
+            Asking { stages, passages: Some(passages), candidates, ..all }
         };
         let mut found = Found::default();
         match &item.pose {

@@ -18,7 +18,7 @@ fn decoder(model: &str, threads: usize) -> Decoder {
 }
 
 fn profile() -> Profile {
-    Profile { heads: vec![Head { layer: 0, head: 1 }], run: 256, distance: 100 }
+    Profile { heads: vec![Head { layer: 0, head: 1 }], run: 256, distance: 100, passages: 3 }
 }
 
 fn layout(decoder: &Decoder) -> Layout {

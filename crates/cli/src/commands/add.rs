@@ -76,7 +76,7 @@ pub(crate) fn add(args: &Add, settings: &Settings) -> Result<()> {
 
 /// A model for reading: fast, unless something else was asked for. (Finder keys are kept in 8 bits anyway.)
 pub(crate) fn open_to_read(name: &str, settings: &Settings) -> Result<Model> {
-    let model = pull::open(name, settings)?;
+    let model = pull::open_to_find(name, settings)?;
     Ok(if settings.precision.is_none() { model.with_precision(Precision::Fast) } else { model })
 }
 

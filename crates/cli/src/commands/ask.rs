@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 pub(crate) fn ask(args: &Ask, settings: &Settings) -> Result<()> {
     let folder = if args.memory.is_file() { read_file(args, settings)? } else { memory_of(args, settings)? };
-    let model = pull::open(&args.model, settings)?;
+    let model = pull::open_to_find(&args.model, settings)?;
     let mut memory = Memory::read_only(&folder, &model)?;
     memory.set_ram(settings.ram);
     let encoder = meaning::of(&memory, &args.encoder.encoder, &model, settings)?;
@@ -30,7 +30,7 @@ pub(crate) fn ask(args: &Ask, settings: &Settings) -> Result<()> {
     let request = Request {
         max_tokens: Some(args.max_tokens),
         sampling: args.sampling.sampling(),
-        ..Request::default()
+        ..Asking::default().request
     };
     let asking = Asking { stages, candidates: args.candidates, passages: args.passages, request };
     let interrupted = interrupt()?;

@@ -17,6 +17,7 @@ pub(crate) fn run(args: &Run, settings: &Settings) -> Result<()> {
         stop: args.stop.clone(),
         sampling: args.sampling.sampling(),
         ignore_end: args.ignore_eos,
+        stop_circles: false,
         log_probs: args.logprobs,
     };
     let interrupted = interrupt()?;

@@ -10,7 +10,7 @@ use serde_json::json;
 use std::fmt::Write;
 
 pub(crate) fn search(args: &Search, settings: &Settings) -> Result<()> {
-    let model = pull::open(&args.model, settings)?;
+    let model = pull::open_to_find(&args.model, settings)?;
     let mut memory = Memory::read_only(&settings.memory(&args.memory), &model)?;
     memory.set_ram(settings.ram);
     let encoder = meaning::of(&memory, &args.encoder.encoder, &model, settings)?;

@@ -1,12 +1,18 @@
 //! A question to a memory: locate, re-rank, re-read, answer.
+mod answer;
+mod rerank;
+
+pub use answer::prompt;
+
 use super::Memory;
-use crate::scoring::score;
 use crate::session::{Answer, Progress, Request, Session};
 use crate::{Error, Model};
+use answer::{cite, fitting};
 use longleaf_memory::finder::{Block, Reader};
 use longleaf_memory::{SectionId, StreamId};
 use longleaf_model::Visible;
-use longleaf_text::{Message, Role, Special, TokenId};
+use longleaf_text::{Special, TokenId};
+use rerank::{Ranking, rerank};
 use std::ops::{ControlFlow, Range};
 use std::time::Instant;
 
@@ -17,8 +23,8 @@ pub struct Asking {
     pub stages: Stages,
     /// Blocks that are re-ranked, from each way of finding.
     pub candidates: usize,
-    /// At most so many passages are re-read.
-    pub passages: usize,
+    /// At most so many passages are re-read; `None` for as many as the model bears.
+    pub passages: Option<usize>,
     /// The answer's generation: sampling, stop strings, length. Its prompt is replaced.
     pub request: Request,
 }
@@ -40,7 +46,8 @@ pub struct Stages {
 impl Default for Asking {
     fn default() -> Self {
         let stages = Stages { finder: true, lexical: true, meaning: true, rerank: true };
-        Self { stages, candidates: 8, passages: 3, request: Request::default() }
+        let request = Request { stop_circles: true, ..Request::default() };
+        Self { stages, candidates: 8, passages: None, request }
     }
 }
 
@@ -133,7 +140,7 @@ pub struct Finding {
     pub excerpts: Vec<Excerpt>,
     /// How many of them [`Memory::ask`] would read again; 0 if it would say "not found".
     pub near: usize,
-    /// How much better the best one explains the question than nothing does, in nats a token of it.
+    /// How surely the memory holds something about the question: found from 1 on; 0 if nothing was re-ranked.
     pub confidence: f64,
     /// What was seen; nothing is re-read yet.
     pub coverage: Coverage,
@@ -148,7 +155,7 @@ pub struct Reply {
     pub answer: Option<Answer>,
     /// Whether the memory holds something about the question.
     pub found: bool,
-    /// How much better the best passage explains the question than no passage does, in nats a token of it.
+    /// How surely that is so: found from 1 on; 0 if nothing was re-ranked.
     pub confidence: f64,
     /// The passages, best first.
     pub citations: Vec<Citation>,
@@ -160,10 +167,6 @@ pub struct Reply {
     pub timings: Timings,
 }
 
-/// A question that no passage makes more probable by so many nats a token is about something that is not there.
-const FOUND: f64 = 0.25;
-/// Passages that explain the question nearly as well as the best one, in nats, are read beside it.
-const DOUBT: f64 = 2.0;
 /// Tokens before and after a block that are read with it, for what the cut went through.
 const MARGIN: (usize, usize) = (24, 40);
 
@@ -181,6 +184,12 @@ pub(super) struct Passage {
 }
 
 impl Passage {
+    fn overlaps(&self, other: &Self) -> bool {
+        self.document == other.document
+            && self.start < other.start + other.text.len()
+            && other.start < self.start + self.text.len()
+    }
+
     fn hit(&self) -> Hit {
         let (start, end) = (self.start as u64, (self.start + self.text.len()) as u64);
         Hit { document: self.document.clone(), start, end }
@@ -273,17 +282,17 @@ impl Memory<'_> {
         let reranked = Instant::now();
         let mut passages =
             located.blocks.iter().map(|block| self.passage(*block)).collect::<Result<Vec<_>, _>>()?;
-        if asking.stages.rerank {
-            self.rerank(question, &mut passages, stage)?;
-        }
+        let most = asking.passages.unwrap_or(self.profile.passages);
+        let ranking = if asking.stages.rerank {
+            Some(rerank(self.model, question, &mut passages, most, stage))
+        } else {
+            None
+        };
         timings.rerank_s = reranked.elapsed().as_secs_f64();
-        let tokens = self.model.tokenizer().encode(question, Special::Text).len().max(1);
-        let best = passages.first().map_or(f64::NEG_INFINITY, |passage| passage.gain);
-        let confidence = best / tokens as f64;
-        let found = !passages.is_empty() && (!asking.stages.rerank || confidence >= FOUND);
-        let near =
-            passages.iter().take(asking.passages).filter(|passage| passage.gain >= best - DOUBT).count();
-        let near = if found { near.max(1) } else { 0 };
+        let Ranking { near, confidence } =
+            ranking.unwrap_or(Ranking { near: most.min(passages.len()), confidence: 0.0 });
+        let found = near > 0 && (ranking.is_none() || confidence >= 1.0);
+        let near = if found { near } else { 0 };
         Ok(Sought { passages, near, confidence, located, timings })
     }
 
@@ -296,13 +305,15 @@ impl Memory<'_> {
         self.view()?;
         let mut blocks = self.locate(question, asking)?.blocks;
         blocks.truncate(asking.candidates);
-        let hit = |block: usize| {
-            let Place { document, start, ends, first, last, .. } = self.place(block)?;
-            let end_of = |token: usize| if token == 0 { 0 } else { u64::from(ends[token - 1]) };
-            let start = start as u64;
-            Ok(Hit { document, start: start + end_of(first), end: start + end_of(last) })
-        };
-        blocks.into_iter().map(hit).collect()
+        blocks.into_iter().map(|block| self.hit(block)).collect()
+    }
+
+    /// The bytes of one block.
+    pub(super) fn hit(&self, block: usize) -> Result<Hit, Error> {
+        let Place { document, start, ends, first, last, .. } = self.place(block)?;
+        let end_of = |token: usize| if token == 0 { 0 } else { u64::from(ends[token - 1]) };
+        let start = start as u64;
+        Ok(Hit { document, start: start + end_of(first), end: start + end_of(last) })
     }
 
     /// The blocks worth a closer look, best first.
@@ -312,11 +323,9 @@ impl Memory<'_> {
         let mut located = Located { total, ..Located::default() };
         let mut ways = Vec::new();
         if asking.stages.finder && total > 0 {
-            let frame = self.model.tokenizer().encode("Question:", Special::Text).len();
-            let tokens = self.model.tokenizer().encode(&format!("Question: {question}"), Special::Text);
-            let mut reader = Reader::new(self.model.decoder(), &self.profile);
-            let queries = reader.queries(&tokens);
-            located.scores = view.finder.scores(&self.store, &queries, frame.min(tokens.len() - 1))?;
+            let (tokens, frame) = question_tokens(self.model, question);
+            let queries = Reader::new(self.model.decoder(), &self.profile).queries(&tokens);
+            located.scores = view.finder.scores(&self.store, &queries, frame)?;
             let mut order: Vec<usize> = (0..total).collect();
             let by_score =
                 |a: &usize, b: &usize| located.scores[*b].total_cmp(&located.scores[*a]).then(a.cmp(b));
@@ -368,36 +377,14 @@ impl Memory<'_> {
         let range = widen(&text, from..to);
         Ok(Passage { block, document, start: start + range.start, text: text[range].to_owned(), gain: 0.0 })
     }
+}
 
-    /// Order passages by how probable the question is after each of them, read alone (Sachan et al., *Improving
-    /// Passage Retrieval with Zero-Shot Question Generation*, 2022). Passages that overlap a better one are dropped.
-    fn rerank(
-        &self,
-        question: &str,
-        passages: &mut Vec<Passage>,
-        stage: &mut dyn FnMut(Stage),
-    ) -> Result<(), Error> {
-        let nothing = question_likelihood(self.model, "(empty)", question)?;
-        let of = passages.len();
-        for (index, passage) in passages.iter_mut().enumerate() {
-            stage(Stage::Rerank(index, of));
-            passage.gain = question_likelihood(self.model, &passage.text, question)? - nothing;
-        }
-        passages.sort_by(|a, b| b.gain.total_cmp(&a.gain));
-        let mut kept: Vec<Passage> = Vec::new();
-        for passage in passages.drain(..) {
-            let overlaps = kept.iter().any(|better| {
-                better.document == passage.document
-                    && better.start < passage.start + passage.text.len()
-                    && passage.start < better.start + better.text.len()
-            });
-            if !overlaps {
-                kept.push(passage);
-            }
-        }
-        *passages = kept;
-        Ok(())
-    }
+/// The tokens that finder heads are asked with, and how many of the first are the frame around the question.
+pub(super) fn question_tokens(model: &Model, question: &str) -> (Vec<TokenId>, usize) {
+    let frame = model.tokenizer().encode("Question:", Special::Text).len();
+    let tokens = model.tokenizer().encode(&format!("Question: {question}"), Special::Text);
+    let frame = frame.min(tokens.len() - 1);
+    (tokens, frame)
 }
 
 /// Where a block stands.
@@ -483,94 +470,6 @@ fn widen(text: &str, range: Range<usize>) -> Range<usize> {
     start..end
 }
 
-/// `ln P(question | passage)`.
-fn question_likelihood(model: &Model, passage: &str, question: &str) -> Result<f64, Error> {
-    let instruction = format!("Passage: {passage}\n\nWrite the question that this passage answers.");
-    let mut tokens = model.chat_prompt(&[Message::new(Role::User, instruction)])?;
-    let first = tokens.len();
-    tokens.extend::<Vec<TokenId>>(model.tokenizer().encode(question, Special::Text));
-    Ok(-score(model, &tokens, first, Visible::All)?.nll)
-}
-
-/// Some texts, in the order in which they stand, and a question about them as an ordinary prompt.
-///
-/// # Errors
-/// [`Error::Text`] if the model's chat template refuses it.
-pub fn prompt(model: &Model, texts: &[&str], question: &str) -> Result<Vec<TokenId>, Error> {
-    let texts: Vec<&str> = texts.iter().map(|text| text.trim()).collect();
-    let content = format!(
-        "Passages from a long text:\n\n{}\n\nQuestion: {question} Answer briefly from the passages.",
-        texts.join("\n...\n")
-    );
-    model.chat_prompt(&[Message::new(Role::User, content)])
-}
-
-/// The prompt of these passages. The last ones, which are the worst, are left out as far as the window has no room
-/// for them beside the answer.
-fn fitting(
-    model: &Model,
-    question: &str,
-    passages: &mut Vec<Passage>,
-    request: &Request,
-) -> Result<Vec<TokenId>, Error> {
-    let window = model.config().window;
-    loop {
-        let mut ordered: Vec<&Passage> = passages.iter().collect();
-        ordered.sort_by(|a, b| (&a.document, a.start).cmp(&(&b.document, b.start)));
-        let texts: Vec<&str> = ordered.iter().map(|passage| passage.text.as_str()).collect();
-        let prompt = prompt(model, &texts, question)?;
-        let room = request.max_tokens.unwrap_or(0).min(window / 2);
-        if passages.len() <= 1 || prompt.len() + room <= window {
-            return Ok(prompt);
-        }
-        passages.pop();
-    }
-}
-
-/// The sentence of each passage that shares most with the answer and the question.
-fn cite(passages: &[Passage], question: &str, answer: &str) -> Vec<Citation> {
-    let best = passages.iter().fold(f64::NEG_INFINITY, |best, passage| best.max(passage.gain));
-    let all: f64 = passages.iter().map(|passage| (passage.gain - best).exp()).sum();
-    let words = |text: &str| -> Vec<String> {
-        text.split(|c: char| !c.is_alphanumeric())
-            .filter(|word| !word.is_empty())
-            .map(str::to_lowercase)
-            .collect()
-    };
-    let (asked, answered) = (words(question), words(answer));
-    passages
-        .iter()
-        .map(|passage| {
-            let shared = |sentence: &Range<usize>| {
-                let there = words(&passage.text[sentence.clone()]);
-                let new = |word: &&String| there.contains(word) && !asked.contains(word);
-                let count = answered.iter().filter(new).count() * 3
-                    + asked.iter().filter(|word| there.contains(word)).count();
-                // Of equals the shorter one says it more exactly.
-                (count, usize::MAX - sentence.len())
-            };
-            let quote = sentences(&passage.text).max_by_key(shared).unwrap_or(0..passage.text.len());
-            Citation {
-                document: passage.document.clone(),
-                start: (passage.start + quote.start) as u64,
-                end: (passage.start + quote.end) as u64,
-                quote: passage.text[quote].to_owned(),
-                weight: (passage.gain - best).exp() / all,
-            }
-        })
-        .collect()
-}
-
-/// Sentences or lines, without the white space around them.
-fn sentences(text: &str) -> impl Iterator<Item = Range<usize>> {
-    let mut start = 0;
-    text.split_inclusive(['.', '!', '?', '\n']).filter_map(move |piece| {
-        let (at, end) = (start + piece.len() - piece.trim_start().len(), start + piece.trim_end().len());
-        start += piece.len();
-        (end > at).then_some(at..end)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -587,20 +486,5 @@ mod tests {
         let text = "One is here. Two is cut. Three is after.";
         assert_eq!(&text[widen(text, 18..22)], " Two is cut.");
         assert_eq!(&text[widen(text, 0..text.len())], text);
-    }
-
-    #[test]
-    fn the_quote_holds_the_answer() {
-        let passage = Passage {
-            block: 0,
-            document: "a".to_owned(),
-            start: 100,
-            text: "It rained. The baker carried a lamp. Nobody saw the baker.".to_owned(),
-            gain: 3.0,
-        };
-        let cited = cite(&[passage], "What did the baker carry?", "A lamp.");
-        assert_eq!(cited[0].quote, "The baker carried a lamp.");
-        assert_eq!((cited[0].start, cited[0].end), (111, 136));
-        assert!((cited[0].weight - 1.0).abs() < 1e-12);
     }
 }

@@ -36,6 +36,8 @@ pub struct Profile {
     pub run: usize,
     /// How far away, in tokens, a question is made to believe that every key is.
     pub distance: usize,
+    /// How many passages the model bears at once without mixing them up.
+    pub passages: usize,
 }
 
 /// A model, known by its shape.
@@ -58,7 +60,7 @@ impl Profile {
         let shape = (config.family, config.layers, config.hidden_size);
         let known = KNOWN.iter().find(|known| (known.family, known.layers, known.hidden_size) == shape)?;
         let heads = known.heads.iter().map(|&(layer, head)| Head { layer, head }).collect();
-        Some(Self { heads, run: 1024, distance: 1024 })
+        Some(Self { heads, run: 1024, distance: 1024, passages: Self::PASSAGES })
     }
 
     /// How many of the lowest layers a question must pass through, the last one's attention aside.
@@ -89,6 +91,15 @@ impl Profile {
         let panel = PackedMatrix::zeroed(DType::Q8_0, Self::PANEL, Self::width(config));
         panel.expect("whole blocks").bytes()
     }
+
+    /// What keys depend on: those of another layout cannot be searched with this profile.
+    pub fn layout(&self) -> String {
+        let Self { heads, run, distance, passages: _ } = self;
+        format!("Profile {{ heads: {heads:?}, run: {run}, distance: {distance} }} Q8_0 panels, sections 1")
+    }
+
+    /// [`Profile::passages`] of a model of which nothing else is known.
+    pub const PASSAGES: usize = 3;
 
     /// Tokens in one row of a key stream.
     pub const PANEL: usize = 16;

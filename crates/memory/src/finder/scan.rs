@@ -264,14 +264,27 @@ impl Finder {
     /// # Errors
     /// Those of the store.
     pub fn scores(&self, store: &Store, queries: &Queries, skip: usize) -> Result<Vec<f32>, Error> {
-        let blocks = self.blocks.len();
-        let mut scores = vec![0.0; blocks];
-        if blocks == 0 {
-            return Ok(scores);
+        let heads = self.head_scores(store, queries, skip)?;
+        let share = 1.0 / heads.len() as f32;
+        let mut scores = vec![0.0; self.blocks.len()];
+        for head in &heads {
+            for (score, best) in scores.iter_mut().zip(head) {
+                *score += share * best;
+            }
         }
-        let masses = self.masses(store, queries)?;
-        let share = 1.0 / masses.len() as f32;
-        for masses in &masses {
+        Ok(scores)
+    }
+
+    /// The same for each head of the profile alone, `[head][blocks]`.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn head_scores(&self, store: &Store, queries: &Queries, skip: usize) -> Result<Vec<Vec<f32>>, Error> {
+        let blocks = self.blocks.len();
+        if blocks == 0 {
+            return Ok(vec![Vec::new(); self.profile.heads.len()]);
+        }
+        let of_head = |masses: Vec<f32>| {
             let mut best = vec![f32::NEG_INFINITY; blocks];
             for row in masses.chunks_exact(blocks).skip(skip) {
                 let mut total = [0.0];
@@ -280,10 +293,8 @@ impl Finder {
                     *best = best.max(mass - total[0]);
                 }
             }
-            for (score, best) in scores.iter_mut().zip(best) {
-                *score += share * best;
-            }
-        }
-        Ok(scores)
+            best
+        };
+        Ok(self.masses(store, queries)?.into_iter().map(of_head).collect())
     }
 }

@@ -2,6 +2,7 @@
 use super::{Hit, Index, Malformed, Part};
 use crate::manifest::MANIFEST;
 use crate::{Error, SectionId, Store, StreamId};
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 /// The lexical index over every section of a store that some document refers to and that has a part in it.
@@ -24,8 +25,8 @@ impl StoredIndex {
     pub fn open(store: &Store, ram: usize) -> Result<Self, Error> {
         let mut stored = Self { index: Index::new(), sections: Vec::new(), places: Vec::new() };
         let mut kept = 0;
-        for section in store.sections() {
-            let bytes = store.read_all(section.id, StreamId::LEXICAL)?;
+        for section in in_order(store) {
+            let bytes = store.read_all(section, StreamId::LEXICAL)?;
             if bytes.is_empty() {
                 continue;
             }
@@ -43,7 +44,7 @@ impl StoredIndex {
                     stored.index.shed(part);
                 }
             }
-            stored.sections.push(section.id);
+            stored.sections.push(section);
         }
         Ok(stored)
     }
@@ -99,4 +100,15 @@ fn damaged(store: &Store, malformed: Malformed) -> Error {
         offset: malformed.offset as u64,
         what: "a section's lexical index makes no sense",
     }
+}
+
+/// All sections, by the names of their documents: equals among hits come in the same order, in whichever order the
+/// documents were added.
+fn in_order(store: &Store) -> Vec<SectionId> {
+    let mut documents: Vec<_> = store.documents().collect();
+    documents.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut seen = BTreeSet::new();
+    let named = documents.into_iter().flat_map(|document| document.sections.iter().copied());
+    let all = named.chain(store.sections().map(|section| section.id));
+    all.filter(|section| seen.insert(*section)).collect()
 }
