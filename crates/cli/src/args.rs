@@ -1,5 +1,6 @@
 //! The command line, declared.
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use longleaf_engine::kernel::KvBits;
 use longleaf_engine::{Sampling, Visible};
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
@@ -394,6 +395,9 @@ pub(crate) struct Eval {
     /// ppl: cut them into windows of N tokens, each read alone from position 0
     #[arg(long, value_name = "N", default_value = "2048")]
     pub(crate) window: NonZeroUsize,
+    /// ppl: also with keys and values in these bits, and how far that is from bf16 (dense attention)
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "BITS,BITS")]
+    pub(crate) kv: Vec<Kv>,
     /// Items of each task; lambada: score the first N items; needle: hide N facts of each kind (256 at most)
     #[arg(long, value_name = "N", default_value = "500")]
     pub(crate) items: NonZeroUsize,
@@ -429,6 +433,35 @@ pub(crate) struct Eval {
     pub(crate) meaning: bool,
     #[command(flatten)]
     pub(crate) encoder: EncoderArgs,
+}
+
+/// Bits of keys and values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kv {
+    /// Both in 8 bits
+    Int8,
+    /// Keys in 8 bits, values in 4: what memories of full depth keep
+    Int8Int4,
+    /// Both in 4 bits
+    Int4,
+}
+
+impl Kv {
+    pub(crate) fn bits(self) -> (KvBits, KvBits) {
+        match self {
+            Self::Int8 => (KvBits::Eight, KvBits::Eight),
+            Self::Int8Int4 => (KvBits::Eight, KvBits::Four),
+            Self::Int4 => (KvBits::Four, KvBits::Four),
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Int8 => "int8",
+            Self::Int8Int4 => "int8-int4",
+            Self::Int4 => "int4",
+        }
+    }
 }
 
 /// A measurement of quality.

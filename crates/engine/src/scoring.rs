@@ -1,4 +1,8 @@
 //! How probable a model finds a text.
+mod quantised;
+
+pub use quantised::{Quantised, score_quantised};
+
 use crate::sampler::{best, log_prob};
 use crate::{Error, Model};
 use longleaf_kernel::KvFormat;
@@ -31,6 +35,15 @@ impl Score {
         let variance = (self.nll_squares / n - mean * mean).max(0.0);
         let half = 1.959_964 * (variance / n).sqrt();
         ((mean - half).exp(), (mean + half).exp())
+    }
+
+    /// Score one more token by the logits before it.
+    fn take(&mut self, logits: &[f32], target: TokenId) {
+        let nll = -log_prob(logits, target);
+        self.tokens += 1;
+        self.nll += nll;
+        self.nll_squares += nll * nll;
+        self.best += usize::from(best(logits) == target);
     }
 
     /// Both together.
@@ -71,12 +84,7 @@ pub fn score(model: &Model, tokens: &[TokenId], first: usize, visible: Visible) 
         &mut dense,
         &mut scratch,
         &mut |position, logits| {
-            let target = tokens[position + 1];
-            score.tokens += 1;
-            let nll = -log_prob(logits, target);
-            score.nll += nll;
-            score.nll_squares += nll * nll;
-            score.best += usize::from(best(logits) == target);
+            score.take(logits, tokens[position + 1]);
         },
     );
     Ok(score)

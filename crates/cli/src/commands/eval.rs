@@ -4,12 +4,13 @@
 mod families;
 mod needle;
 
-use crate::args::{Eval, Suite, UsageError};
+use crate::args::{Eval, Kv, Suite, UsageError};
 use crate::commands::{add, pull};
 use crate::output;
 use crate::settings::Settings;
 use anyhow::{Context, Result, bail};
-use longleaf_engine::scoring::{Score, score};
+use longleaf_engine::kernel::KvQuantisation;
+use longleaf_engine::scoring::{Quantised, Score, score, score_quantised};
 use longleaf_engine::{Model, Special};
 use serde::Serialize;
 use std::fs::{self, File};
@@ -66,9 +67,16 @@ fn perplexity(args: &Eval, settings: &Settings, model: &Model) -> Result<()> {
         let bar = output::bar("{msg} {wide_bar} {human_pos}/{human_len} tokens {per_sec} {eta}");
         bar.set_message(task.clone().into_owned());
         bar.set_length(tokens.len() as u64);
-        let mut sum = Score::default();
+        let forms: Vec<KvQuantisation> = args.kv.iter().map(|kv| form(*kv, model)).collect();
+        let (mut sum, mut few) = (Score::default(), vec![Quantised::default(); forms.len()]);
         for piece in tokens.chunks(window) {
-            sum = sum.plus(score(model, piece, 1, args.model.attention.visible())?);
+            if forms.is_empty() {
+                sum = sum.plus(score(model, piece, 1, args.model.attention.visible())?);
+            } else {
+                let (plain, quantised) = score_quantised(model, piece, &forms)?;
+                sum = sum.plus(plain);
+                few.iter_mut().zip(quantised).for_each(|(all, one)| *all = all.plus(one));
+            }
             bar.inc(piece.len() as u64);
         }
         bar.finish_and_clear();
@@ -87,8 +95,45 @@ fn perplexity(args: &Eval, settings: &Settings, model: &Model) -> Result<()> {
             n: sum.tokens,
         };
         print(settings, &cell, "perplexity")?;
+        for (kv, few) in args.kv.iter().zip(few) {
+            print_quantised(settings, *kv, (&cell, sum), few)?;
+        }
     }
     Ok(())
+}
+
+fn form(kv: Kv, model: &Model) -> KvQuantisation {
+    let ((keys, values), config) = (kv.bits(), model.config());
+    KvQuantisation { keys, values, kv_heads: config.kv_heads, head_dim: config.head_dim }
+}
+
+/// What few bits change, beside the cell with bf16.
+fn print_quantised(
+    settings: &Settings,
+    kv: Kv,
+    (plain, sum): (&Cell<'_>, Score),
+    few: Quantised,
+) -> Result<()> {
+    let (low, high) = few.score.perplexity_interval();
+    let n = few.score.tokens as f64;
+    let more = few.score.perplexity() / sum.perplexity() - 1.0;
+    let (divergence, agreed) = (few.divergence / n, few.agreed as f64 / n);
+    if settings.json {
+        return output::json(&serde_json::json!({
+            "suite": plain.suite, "task": plain.task, "length": plain.length, "method": kv.name(),
+            "score": few.score.perplexity(), "low": low, "high": high, "n": few.score.tokens,
+            "more_than_bf16": more, "divergence": divergence, "agreed": agreed,
+        }));
+    }
+    output::text(&format!(
+        "{} {}: perplexity {:.4} ({:+.3} %), divergence {divergence:.6} nats a token, {:.2} % of first choices agree, {}\n",
+        plain.suite,
+        plain.task,
+        few.score.perplexity(),
+        100.0 * more,
+        100.0 * agreed,
+        kv.name()
+    ))
 }
 
 fn lambada(args: &Eval, settings: &Settings, model: &Model) -> Result<()> {
