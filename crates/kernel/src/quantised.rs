@@ -90,24 +90,26 @@ impl KvQuantisation {
         self.kv_heads * self.head_dim
     }
 
-    /// What one head's bytes mean: the definition. `keys` and `values` are `[tokens, head_dim]` of the first
-    /// tokens of the block.
-    fn decode_head(&self, bytes: &[u8], keys: &mut [f32], values: &mut [f32]) {
+    /// What one head's bytes mean: the definition. `keys` and `values` begin at the head's first number and have
+    /// `row` numbers from one of the block's first tokens to the next.
+    fn decode_head(&self, bytes: &[u8], row: usize, keys: &mut [f32], values: &mut [f32]) {
         let (dim, groups) = (self.head_dim, self.head_dim.div_ceil(GROUP));
         let (key_bytes, value_bytes) = bytes.split_at(self.key_bytes());
         let (ranges, codes) = Ranges::split(self.keys, key_bytes, dim);
-        for (token, key) in keys.chunks_exact_mut(dim).enumerate() {
-            for (channel, number) in key.iter_mut().enumerate() {
-                let code = code(self.keys, codes, channel * BLOCK_TOKENS + token);
-                *number = ranges.number(channel, code);
+        for (channel, codes) in codes.chunks_exact(self.keys.code_bytes(BLOCK_TOKENS)).enumerate() {
+            let (scale, minimum) = ranges.of(channel);
+            for (token, number) in keys[channel..].iter_mut().step_by(row).enumerate() {
+                *number = code(self.keys, codes, token) * scale + minimum;
             }
         }
         let (ranges, codes) = Ranges::split(self.values, value_bytes, BLOCK_TOKENS * groups);
-        for (token, value) in values.chunks_exact_mut(dim).enumerate() {
-            for (index, number) in value.iter_mut().enumerate() {
-                let group = token * groups + index / GROUP;
-                let code = code(self.values, codes, group * GROUP + index % GROUP);
-                *number = ranges.number(group, code);
+        let mut codes = codes.chunks_exact(self.values.code_bytes(GROUP)).enumerate();
+        for value in values.chunks_mut(row) {
+            for (numbers, (group, codes)) in value[..dim].chunks_mut(GROUP).zip(&mut codes) {
+                let (scale, minimum) = ranges.of(group);
+                for (index, number) in numbers.iter_mut().enumerate() {
+                    *number = code(self.values, codes, index) * scale + minimum;
+                }
             }
         }
     }
@@ -121,15 +123,12 @@ impl KvQuantisation {
         assert_eq!(bytes.len(), self.bytes(), "bytes of a block");
         let tokens = self.tokens(keys, values);
         assert!(tokens <= BLOCK_TOKENS, "{tokens} tokens of a block");
-        let (row, dim) = (self.row(), self.head_dim);
-        let (mut head_keys, mut head_values) = (vec![0.0; tokens * dim], vec![0.0; tokens * dim]);
+        if tokens == 0 {
+            return;
+        }
         for (head, bytes) in bytes.chunks_exact(self.head_bytes()).enumerate() {
-            self.decode_head(bytes, &mut head_keys, &mut head_values);
-            for token in 0..tokens {
-                let (to, from) = (token * row + head * dim, token * dim);
-                keys[to..to + dim].copy_from_slice(&head_keys[from..from + dim]);
-                values[to..to + dim].copy_from_slice(&head_values[from..from + dim]);
-            }
+            let first = head * self.head_dim;
+            self.decode_head(bytes, self.row(), &mut keys[first..], &mut values[first..]);
         }
     }
 
@@ -178,9 +177,10 @@ impl<'a> Ranges<'a> {
         (Self { scales, minima }, codes)
     }
 
-    fn number(&self, range: usize, code: f32) -> f32 {
-        let number = code * bf16(self.scales, range);
-        if self.minima.is_empty() { number } else { number + bf16(self.minima, range) }
+    /// Scale and minimum of a range; the minimum is 0 where there is none.
+    fn of(&self, range: usize) -> (f32, f32) {
+        let minimum = if self.minima.is_empty() { 0.0 } else { bf16(self.minima, range) };
+        (bf16(self.scales, range), minimum)
     }
 }
 
