@@ -177,3 +177,19 @@ fn sizes() {
     assert_eq!(form(KvBits::Eight, KvBits::Four, 3, 64), 3 * (64 * 130 + 128 * 2 * 20));
     assert_eq!(form(KvBits::Four, KvBits::Four, 2, 128), 2 * (128 * 68 + 128 * 4 * 20));
 }
+
+/// Memories on disk hold these bytes: another result is another format, which needs another name for its stream.
+#[test]
+fn the_bytes_stay_what_they_are() {
+    let (kv_heads, head_dim) = (2, 80);
+    let hashes = BITS.map(|(keys, values)| {
+        let form = KvQuantisation { keys, values, kv_heads, head_dim };
+        let bytes = encode(&Compute::new(1), &form, &rows(8, 100, &form), &rows(9, 100, &form));
+        // FNV-1a of 64 bits.
+        bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        })
+    });
+    let known = [0x2096_6b29_940e_3465, 0xd57f_0440_325f_f273, 0xe89c_f00b_a13d_70a4, 0xac7e_3913_5cbe_094a];
+    assert_eq!(hashes, known, "{hashes:#x?}");
+}
