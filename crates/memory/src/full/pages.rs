@@ -39,8 +39,8 @@ struct Place {
 }
 
 impl<'s> Pages<'s> {
-    /// The blocks of `sections` in a store, those that are there at full depth; at most `ram` bytes of pages stay in
-    /// RAM. The summaries stay besides: see [`Pages::summary_bytes`].
+    /// The blocks of `sections` in a store, those that are there at full depth. At most `ram` bytes stay in RAM: all
+    /// summaries (a fiftieth of what is on disk, see [`Pages::summary_bytes`]), and pages as far as there is room.
     ///
     /// # Errors
     /// Those of the store.
@@ -60,7 +60,7 @@ impl<'s> Pages<'s> {
             group: PAGE_BYTES.div_ceil(layout.form.bytes()).min(layout.layers),
             blocks: Vec::new(),
             summaries: vec![Vec::new(); layout.layers],
-            pool: PagePool::new(ram),
+            pool: PagePool::default(),
         };
         let Some([_, summaries]) = streams else { return Ok(pages) };
         for &section in sections {
@@ -78,6 +78,7 @@ impl<'s> Pages<'s> {
                 pages.summaries[index % layout.layers].extend(numbers);
             }
         }
+        pages.pool = PagePool::new(ram.saturating_sub(pages.summary_bytes()));
         Ok(pages)
     }
 
