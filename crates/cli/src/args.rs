@@ -355,7 +355,10 @@ fn number(range: RangeInclusive<f32>) -> impl Fn(&str) -> Result<f32, String> + 
 /// Medians of several runs. `ceiling_share` is, for prefill, arithmetic done against the fastest multiply-adds that
 /// were measured; for decode, bytes read against the memory's measured speed.
 #[derive(Debug, ClapArgs)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Bench {
+    #[command(subcommand)]
+    pub(crate) what: Option<BenchWhat>,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
     /// Lengths to read
@@ -373,6 +376,52 @@ pub(crate) struct Bench {
     /// Decides the random tokens
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
+}
+
+/// What else than a model's own speed.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchWhat {
+    Memory(BenchMemory),
+}
+
+/// Measure what it costs to read long texts into memories, and to ask them
+///
+/// For each length, as much of the files as is that long is read into a memory of its own, which is kept: the same
+/// command goes on where it was interrupted, and asks again without reading. A question is timed first with nothing of
+/// memory and model in the page cache, then warm.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct BenchMemory {
+    /// Text files, or folders of them; nothing is read twice to make a text longer
+    #[arg(long, num_args = 1.., required_unless_present = "memory")]
+    pub(crate) file: Vec<PathBuf>,
+    /// Lengths in tokens
+    #[arg(long, value_name = "N,N", value_delimiter = ',', value_parser = tokens, default_value = "32K,128K,1M",
+        default_value_if("memory", clap::builder::ArgPredicate::IsPresent, None))]
+    pub(crate) memory_tokens: Vec<usize>,
+    /// Memories that are there already, to be asked as they are
+    #[arg(long, value_name = "MEMORY")]
+    pub(crate) memory: Vec<String>,
+    /// What they are asked
+    #[arg(long, requires = "memory")]
+    pub(crate) question: Option<String>,
+    /// How deep the texts are read
+    #[arg(long, value_enum, default_value = "finder")]
+    pub(crate) depth: Depth,
+    /// Up to this length, read the text as one prompt too
+    #[arg(long, value_name = "N", value_parser = tokens, default_value = "0")]
+    pub(crate) dense: usize,
+    /// Tokens to write after each question
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    pub(crate) decode: usize,
+    /// Warm questions of each memory
+    #[arg(long, value_name = "N", default_value = "3")]
+    pub(crate) repeat: NonZeroUsize,
+    /// Decides the fact that is asked for
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// A known name, a GGUF file, a folder in Hugging Face's layout, or org/repo or org/repo:file on the hub; pulled if missing
+    #[arg(short, long, default_value = "smollm2")]
+    pub(crate) model: String,
 }
 
 /// Measure a model's quality: on files of yours, or by public task families at any length

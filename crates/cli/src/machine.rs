@@ -117,6 +117,15 @@ pub(crate) fn free_disk(folder: &Path) -> Option<u64> {
     Some(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
+/// Ask the system to forget what it keeps of a file in its cache; some do not.
+pub(crate) fn drop_cache(path: &Path) {
+    if let Ok(file) = File::open(path) {
+        // What is not on disk yet could not be dropped.
+        let _ = file.sync_all();
+        let _ = fadvise(&file, 0, None, Advice::DontNeed);
+    }
+}
+
 /// Let [`peak_rss`] begin anew.
 pub(crate) fn reset_peak_rss() {
     // Where the system does not allow it, the peak includes what came before.

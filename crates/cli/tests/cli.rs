@@ -3,6 +3,7 @@ mod cli {
     mod bench;
     mod errors;
     mod eval;
+    mod memory;
     mod program;
     mod run;
     mod smollm2;

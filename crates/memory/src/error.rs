@@ -89,6 +89,14 @@ pub enum Error {
         /// Which file was being written.
         path: PathBuf,
     },
+    /// A file that has grown as far as it may.
+    #[error(
+        "{path}: the system allows no larger file here; raise the limit (`ulimit -f`, or what the file system sets) and run the same command again, it goes on from the last checkpoint"
+    )]
+    TooLarge {
+        /// Which file was being written.
+        path: PathBuf,
+    },
 }
 
 impl Error {
@@ -100,6 +108,7 @@ impl Error {
         let path = path.into();
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { path },
+            io::ErrorKind::FileTooLarge => Self::TooLarge { path },
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly { path },
             _ => Self::Io { path, source },
         }

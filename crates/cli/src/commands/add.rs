@@ -189,7 +189,7 @@ pub(crate) fn read_documents(
 }
 
 /// The files of a list of files and folders, in a fixed order.
-fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+pub(crate) fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in paths {
         collect(path, &mut files)?;

@@ -1,5 +1,7 @@
 //! `longleaf bench`
-use crate::args::Bench;
+mod memory;
+
+use crate::args::{Bench, BenchWhat};
 use crate::commands::pull;
 use crate::machine;
 use crate::output;
@@ -28,6 +30,9 @@ struct Row {
 }
 
 pub(crate) fn bench(args: &Bench, settings: &Settings) -> Result<()> {
+    if let Some(BenchWhat::Memory(args)) = &args.what {
+        return memory::memory(args, settings);
+    }
     let bar = output::bar("{msg} {wide_bar} {human_pos}/{human_len} tokens {per_sec} {eta}");
     bar.set_message("measuring the machine");
     let compute = settings.compute();

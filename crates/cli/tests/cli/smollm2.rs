@@ -10,14 +10,14 @@ use std::process::{Command, Stdio};
 const NEAR_TIE: f64 = 0.05;
 
 /// `longleaf ARGS` with the user's own home and network.
-fn with_home(args: &[&str]) -> Command {
+pub(crate) fn with_home(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_longleaf"));
     command.args(args).current_dir(root());
     command
 }
 
 #[expect(clippy::disallowed_methods, clippy::print_stdout, reason = "a test's own switch, and why it skips")]
-fn fetched() -> bool {
+pub(crate) fn fetched() -> bool {
     let pulled = with_home(&["pull", "smollm2"]).output().expect("the binary runs");
     if pulled.status.success() {
         return true;
