@@ -43,7 +43,7 @@ pub enum Error {
     Memory(#[from] longleaf_memory::Error),
     /// A model that nobody has taught us to find with.
     #[error(
-        "{}: it is not known which of this model's attention heads find; known are those of SmolLM2-135M",
+        "{}: it is not known which of this model's attention heads find; `longleaf add` and `ask` find out",
         path.display()
     )]
     NoFinder {

@@ -12,7 +12,7 @@ use longleaf_memory::finder::{Block, Reader};
 use longleaf_memory::{SectionId, StreamId};
 use longleaf_model::Visible;
 use longleaf_text::{Special, TokenId};
-use rerank::{Ranking, rerank};
+use rerank::{Ranking, narrow, rerank};
 use std::ops::{ControlFlow, Range};
 use std::time::Instant;
 
@@ -179,6 +179,8 @@ pub(super) struct Passage {
     pub(super) document: String,
     pub(super) start: usize,
     pub(super) text: String,
+    /// The part of the text that was ranked.
+    pub(super) core: Range<usize>,
     /// How probable it makes the question: `ln P`, less that of no passage.
     gain: f64,
 }
@@ -214,6 +216,7 @@ impl Memory<'_> {
             self.seek(question, asking, stage)?;
         let ranked = passages.iter().map(Passage::hit).collect();
         passages.truncate(near);
+        passages.iter_mut().for_each(narrow);
         let found = near > 0;
         let coverage = located.coverage(asking.stages, &passages);
         let citations = Vec::new();
@@ -375,7 +378,8 @@ impl Memory<'_> {
         let from = text.floor_char_boundary(end_of(first.saturating_sub(MARGIN.0)));
         let to = text.ceil_char_boundary(end_of(last + MARGIN.1));
         let range = widen(&text, from..to);
-        Ok(Passage { block, document, start: start + range.start, text: text[range].to_owned(), gain: 0.0 })
+        let (start, text) = (start + range.start, text[range].to_owned());
+        Ok(Passage { block, document, start, core: 0..text.len(), text, gain: 0.0 })
     }
 }
 

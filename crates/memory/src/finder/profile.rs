@@ -50,9 +50,12 @@ struct Known {
 }
 
 /// What was found by measurement (see `docs/experiments.md`).
-const KNOWN: [Known; 1] =
+const KNOWN: [Known; 2] = [
     // SmolLM2-135M.
-    [Known { family: "llama", layers: 30, hidden_size: 576, heads: &[(7, 7), (8, 0)] }];
+    Known { family: "llama", layers: 30, hidden_size: 576, heads: &[(7, 7), (8, 0)] },
+    // Qwen2.5-Coder-1.5B: 35 of 36 facts among the first 8 of 119 blocks, from six layers of 28.
+    Known { family: "qwen2", layers: 28, hidden_size: 1536, heads: &[(0, 9), (5, 11)] },
+];
 
 impl Profile {
     /// The profile of a model whose finder heads are known, `None` for any other.

@@ -94,6 +94,7 @@ mod tests {
             document: "a".to_owned(),
             start: 100,
             text: "It rained. The baker carried a lamp. Nobody saw the baker.".to_owned(),
+            core: 0..0,
             gain: 3.0,
         };
         let cited = cite(&[passage], "What did the baker carry?", "A lamp.");

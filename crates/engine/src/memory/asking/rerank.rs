@@ -26,6 +26,8 @@ use std::ops::Range;
 
 /// About so many bytes of a passage are read for ranking: one fact, and what it stands in.
 const WINDOW: usize = 280;
+/// So many bytes before and after them are re-read with them.
+const AROUND: usize = 160;
 /// Candidates that are read side by side before it is asked whether more are needed.
 const TOGETHER: usize = 6;
 /// No more are needed if the best supports so much of the question,
@@ -84,7 +86,11 @@ pub(super) fn rerank(
         if batch.is_empty() {
             break;
         }
-        let windows: Vec<_> = batch.iter().map(|one| &one.text[window(&one.text, &weights)]).collect();
+        let mut batch = batch;
+        for passage in &mut batch {
+            passage.core = window(&passage.text, &weights);
+        }
+        let windows: Vec<_> = batch.iter().map(|one| one.text[one.core.clone()].to_owned()).collect();
         let sequences: Vec<_> = windows.iter().map(|text| sequence(text)).collect();
         let found = log_probs(&decoder, &sequences);
         let open: Vec<_> =
@@ -118,6 +124,20 @@ pub(super) fn rerank(
     let confidence = (support(&phrases, &open) + margin) / level(rival / base.max(1.0));
     passages.extend(kept.into_iter().map(|one| one.passage));
     Ranking { near, confidence }
+}
+
+/// Keep of a passage what was ranked and the sentences next to it: small models answer from what else there is.
+pub(super) fn narrow(passage: &mut Passage) {
+    let (from, to) = (passage.core.start.saturating_sub(AROUND), passage.core.end + AROUND);
+    let near = pieces(&passage.text).filter(|piece| from <= piece.start && piece.end <= to);
+    let (mut start, mut end) = (passage.core.start, passage.core.end);
+    for piece in near {
+        (start, end) = (start.min(piece.start), end.max(piece.end));
+    }
+    passage.text.truncate(end);
+    passage.text.drain(..start);
+    passage.start += start;
+    passage.core = passage.core.start - start..passage.core.end - start;
 }
 
 /// What support and margin must reach beside a rival that explains so much of the question.
@@ -307,7 +327,14 @@ mod tests {
     use super::*;
 
     fn passage(start: usize, text: &str, gain: f64) -> Passage {
-        Passage { block: 0, document: "a".to_owned(), start, text: text.to_owned(), gain }
+        Passage {
+            block: 0,
+            document: "a".to_owned(),
+            start,
+            text: text.to_owned(),
+            core: 0..text.len(),
+            gain,
+        }
     }
 
     #[test]
@@ -318,6 +345,12 @@ mod tests {
         let range = window(&text, &weights("What number has Ada?", &passages));
         assert!(range.len() <= WINDOW, "{range:?}");
         assert!(text[range].contains("The number of Ada is 7."));
+        let mut narrowed = passage(50, &text, 0.0);
+        narrowed.core = window(&text, &weights("What number has Ada?", &passages));
+        narrow(&mut narrowed);
+        assert!(narrowed.text.contains("The number of Ada is 7.") && narrowed.text.len() < text.len());
+        assert!(narrowed.text.len() <= WINDOW + 2 * AROUND);
+        assert_eq!(text[narrowed.start - 50..][..narrowed.text.len()], narrowed.text);
         assert_eq!(window(&text, &weights("Warum?", &passages)), 0..text.len());
         let long = "ü ".repeat(1000) + "Ada" + &" ö".repeat(1000);
         let range = window(&long, &weights("Ada", &passages));
