@@ -53,15 +53,22 @@ pub(super) fn cite(passages: &[Passage], question: &str, answer: &str) -> Vec<Ci
     passages
         .iter()
         .map(|passage| {
+            // Shares, not counts: a long answer about other things has words in common with many sentences.
+            let share = |of: &[&String], there: &[String]| {
+                let shared = of.iter().filter(|word| there.contains(word)).count();
+                shared as f64 / of.len().max(1) as f64
+            };
+            let new: Vec<&String> = answered.iter().filter(|word| !asked.contains(word)).collect();
+            let old: Vec<&String> = asked.iter().collect();
             let shared = |sentence: &Range<usize>| {
                 let there = words(&passage.text[sentence.clone()]);
-                let new = |word: &&String| there.contains(word) && !asked.contains(word);
-                let count = answered.iter().filter(new).count() * 3
-                    + asked.iter().filter(|word| there.contains(word)).count();
-                // Of equals the shorter one says it more exactly.
-                (count, usize::MAX - sentence.len())
+                share(&new, &there) + share(&old, &there)
             };
-            let quote = sentences(&passage.text).max_by_key(shared).unwrap_or(0..passage.text.len());
+            // Of equals the shorter one says it more exactly.
+            let better = |a: &Range<usize>, b: &Range<usize>| {
+                shared(a).total_cmp(&shared(b)).then(b.len().cmp(&a.len()))
+            };
+            let quote = sentences(&passage.text).max_by(better).unwrap_or(0..passage.text.len());
             Citation {
                 document: passage.document.clone(),
                 start: (passage.start + quote.start) as u64,
