@@ -477,6 +477,9 @@ pub(crate) struct Eval {
     /// needle: with --answers, also ask the model each question in a prompt of 2,000 tokens that holds its facts
     #[arg(long, requires = "answers")]
     pub(crate) control: bool,
+    /// needle: how deep the text is read
+    #[arg(long, value_enum, default_value = "finder")]
+    pub(crate) depth: Depth,
     /// needle: let meaning find too
     #[arg(long)]
     pub(crate) meaning: bool,

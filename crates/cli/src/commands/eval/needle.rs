@@ -5,7 +5,7 @@ use crate::commands::{add, meaning};
 use crate::output;
 use crate::settings::Settings;
 use anyhow::{Context, Result, bail};
-use longleaf_engine::memory::{self, Asking, Stages};
+use longleaf_engine::memory::{self, Asking, Depth, Stages};
 use longleaf_engine::needle::{self, Kind, Question};
 use longleaf_engine::store::ContentHash;
 use longleaf_engine::{Document, Embedder, Memory, Model, Request, Session, Special, Visible};
@@ -89,13 +89,19 @@ fn cell(
     let facts = needle::facts(kind, count, args.seed);
     let (text, places) = needle::hide(haystack, &facts);
     // A memory for this text and model, kept so that the same measurement does not read again.
-    let key = ContentHash::of_parts(&[text.as_bytes(), model.path().as_os_str().as_encoded_bytes()]);
+    let mut parts = vec![text.as_bytes(), model.path().as_os_str().as_encoded_bytes()];
+    let depth = args.depth.depth();
+    if depth == Depth::Full {
+        parts.push(b"full");
+    }
+    let key = ContentHash::of_parts(&parts);
     let name = key.0[..12].iter().fold(String::new(), |mut name, byte| {
         let _ = write!(name, "{byte:02x}");
         name
     });
     let mut memory = Memory::open_or_create(&settings.home.join("eval").join(name), model)?;
     memory.set_ram(settings.ram);
+    memory.set_depth(depth)?;
     let document = Document::new("haystack", text.into_bytes())?;
     let bytes = document.text().len() as u64;
     if add::read_documents(&mut memory, bytes, std::iter::once(Ok(document)))?.interrupted {
