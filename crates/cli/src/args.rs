@@ -480,7 +480,7 @@ pub(crate) struct Eval {
     /// needle: how deep the text is read
     #[arg(long, value_enum, default_value = "finder")]
     pub(crate) depth: Depth,
-    /// needle: let meaning find too
+    /// needle, search: let meaning find too
     #[arg(long)]
     pub(crate) meaning: bool,
     #[command(flatten)]

@@ -34,7 +34,8 @@ fn main() -> Result<()> {
     let [mode, encoder, rest @ ..] = arguments.as_slice() else {
         return Err("usage: meaning latent|scifact|match|speed ENCODER …".into());
     };
-    let compute = Arc::new(Compute::new(2));
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let compute = Arc::new(Compute::new(threads));
     let embedder = Embedder::open(Path::new(encoder), &compute)?;
     match (mode.as_str(), rest) {
         ("latent", [tokens, files @ ..]) => latent(&embedder, tokens, files),

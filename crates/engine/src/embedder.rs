@@ -12,8 +12,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Tokens that go through the encoder together: enough for the products to reach their speed.
-const TOGETHER: usize = 1024;
+/// Tokens that go through the encoder together: enough for many threads to take slices.
+const TOGETHER: usize = 4096;
 
 /// How the vectors of a window's tokens become one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 //! 2021): nDCG@10 and recall@100.
 use crate::run::{Row, hash};
 use crate::{Error, Event};
+use longleaf_engine::passages::{By, Passages};
 use longleaf_engine::store::lexical::{Analysis, Builder, Index};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +42,29 @@ impl Ranking for Lexical {
 
     fn rank(&self, query: &str, count: usize) -> Vec<usize> {
         self.0.search(query, count).into_iter().map(|hit| hit.unit).collect()
+    }
+}
+
+/// By vectors, or by vectors and words.
+#[derive(Debug)]
+pub struct Meaning<'p, 'e> {
+    /// The documents.
+    pub passages: &'p Passages<'e>,
+    /// What they are ranked by.
+    pub by: By,
+}
+
+impl Ranking for Meaning<'_, '_> {
+    fn name(&self) -> &'static str {
+        match self.by {
+            By::Words => "words",
+            By::Meaning => "meaning",
+            By::Both => "fused",
+        }
+    }
+
+    fn rank(&self, query: &str, count: usize) -> Vec<usize> {
+        self.passages.rank(query, self.by, count).into_iter().map(|(document, _)| document).collect()
     }
 }
 

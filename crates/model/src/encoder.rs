@@ -19,8 +19,9 @@ use layer::{Layer, Loader, Norm};
 use longleaf_kernel::{
     Activations, Attend, BLOCK_TOKENS, Compute, KvBlock, KvFormat, KvView, PackedMatrix, Precision, Product,
 };
+use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// In what form weights are multiplied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -62,6 +63,8 @@ pub struct EncoderScratch {
     wide: Vec<f32>,
     /// Blocks of keys and values, as many as the longest passes needed, in this format.
     blocks: Vec<KvBlock>,
+    /// The buffers of threads that take slices, while none does.
+    spare: Vec<Self>,
 }
 
 impl EncoderScratch {
@@ -70,6 +73,10 @@ impl EncoderScratch {
         Self::default()
     }
 }
+
+/// Tokens in a slice, at most, unless one sequence has more: what a layer makes of them stays in a core's second-level
+/// cache.
+const SLICE: usize = 128;
 
 /// Rows of element-wise work in a task: some hundred kilobytes.
 const ROWS: usize = 32;
@@ -133,15 +140,49 @@ impl Encoder {
 
     /// The vectors of all tokens of some sequences, one sequence after the other, `[tokens, hidden]`.
     ///
+    /// Sequences make slices, and a thread takes one slice through all layers; of too few for that all threads share
+    /// every operation.
+    ///
     /// # Panics
     /// If a sequence is longer than the [window](EncoderConfig::window) or a token is not below the vocabulary size.
     pub fn forward<'s>(&self, sequences: &[&[u32]], scratch: &'s mut EncoderScratch) -> &'s [f32] {
+        let slices = slices(sequences);
+        let pool = self.compute.pool();
+        if slices.len() < pool.threads().max(2) {
+            self.pass(sequences, scratch);
+            return &scratch.hidden;
+        }
+        let width = self.config.hidden_size;
+        let EncoderScratch { hidden, spare, .. } = scratch;
+        resize(hidden, sequences.iter().map(|sequence| sequence.len()).sum::<usize>() * width);
+        let (mut outs, mut rest) = (Vec::new(), &mut hidden[..]);
+        for slice in slices {
+            let sequences = &sequences[slice];
+            let tokens: usize = sequences.iter().map(|sequence| sequence.len()).sum();
+            let (out, others) = rest.split_at_mut(tokens * width);
+            outs.push((sequences, out));
+            rest = others;
+        }
+        let buffers = Mutex::new(std::mem::take(spare));
+        let free = || buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        pool.chunks_mut(&mut outs, 1, &|_, slice| {
+            let (sequences, out) = &mut slice[0];
+            let mut scratch = free().pop().unwrap_or_default();
+            self.pass(sequences, &mut scratch);
+            out.copy_from_slice(&scratch.hidden);
+            free().push(scratch);
+        });
+        *spare = buffers.into_inner().unwrap_or_else(PoisonError::into_inner);
+        hidden
+    }
+
+    /// All layers over some sequences, whose vectors are then in `scratch.hidden`.
+    fn pass(&self, sequences: &[&[u32]], scratch: &mut EncoderScratch) {
         self.embed(sequences, scratch);
         for layer in &self.layers {
             self.attention(layer, sequences, scratch);
             self.feed_forward(layer, scratch);
         }
-        &scratch.hidden
     }
 
     fn embed(&self, sequences: &[&[u32]], scratch: &mut EncoderScratch) {
@@ -236,12 +277,11 @@ impl Encoder {
         }
         let scale = 1.0 / (dim as f32).sqrt();
         let queries = &queries[..];
-        let one =
-            |(tokens, pieces, out): &mut (std::ops::Range<usize>, std::ops::Range<usize>, &mut [f32])| {
-                let views: Vec<_> = pieces.clone().map(view).collect();
-                let queries = &queries[tokens.start * width..tokens.end * width];
-                compute.attend(&Attend { queries, heads, views: &views, scale }, out, None);
-            };
+        let one = |(tokens, pieces, out): &mut (Range<usize>, Range<usize>, &mut [f32])| {
+            let views: Vec<_> = pieces.clone().map(view).collect();
+            let queries = &queries[tokens.start * width..tokens.end * width];
+            compute.attend(&Attend { queries, heads, views: &views, scale }, out, None);
+        };
         if outs.len() >= 2 * compute.pool().threads() {
             compute.pool().chunks_mut(&mut outs, 1, &|_, out| one(&mut out[0]));
         } else {
@@ -282,4 +322,20 @@ impl Encoder {
             }
         });
     }
+}
+
+/// Runs of sequences that together have at most [`SLICE`] tokens, or are one.
+fn slices(sequences: &[&[u32]]) -> Vec<Range<usize>> {
+    let (mut slices, mut start, mut tokens) = (Vec::new(), 0, 0);
+    for (index, sequence) in sequences.iter().enumerate() {
+        if index > start && tokens + sequence.len() > SLICE {
+            slices.push(start..index);
+            (start, tokens) = (index, 0);
+        }
+        tokens += sequence.len();
+    }
+    if start < sequences.len() {
+        slices.push(start..sequences.len());
+    }
+    slices
 }

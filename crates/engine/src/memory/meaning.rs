@@ -9,10 +9,10 @@ use std::fmt::Write;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-/// Tokens of a window, at most (see `docs/experiments.md`): about two or three sentences.
-const WINDOW: usize = 64;
+/// Tokens of a window, at most (see `docs/experiments.md`): a sentence or two.
+const WINDOW: usize = 32;
 /// Windows that are read in one go, and after which what was read is safe from a kill; whole panels.
-const GO: usize = 4 * PANEL;
+const GO: usize = 8 * PANEL;
 
 /// Who gives and reads a memory's vectors.
 #[derive(Debug, Clone)]
@@ -134,7 +134,7 @@ impl<'m> Memory<'m> {
         let scores = vectors.scores(&self.store, &meaning.embedder.embed(question))?;
         let mut order: Vec<usize> = (0..scores.len()).collect();
         let by_score = |a: &usize, b: &usize| scores[*b].total_cmp(&scores[*a]).then(a.cmp(b));
-        // A block has two windows or more.
+        // A block has some six windows.
         let enough = 8 * count;
         if enough < order.len() {
             order.select_nth_unstable_by(enough, by_score);

@@ -5,12 +5,15 @@ use crate::output;
 use crate::settings::Settings;
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
-use longleaf_eval::search::{Collection, Lexical};
+use longleaf_engine::Embedder;
+use longleaf_engine::passages::{By, Passages};
+use longleaf_eval::search::{Collection, Lexical, Meaning, Ranking};
 use longleaf_eval::{Answering, Event, LIKELIHOOD_TASKS, Plan, Row, Suite, cells, run, table, tokens};
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 
 /// RULER's shortest published length.
 const LENGTH: usize = 4096;
@@ -142,9 +145,34 @@ pub(crate) fn search(args: &Eval, settings: &Settings) -> Result<()> {
     if args.out.is_some() {
         return Err(UsageError("eval search takes a second and keeps no rows; use --json".to_owned()).into());
     }
-    let ranking = Lexical::new(&collection.documents);
-    let rows = Rows::new(args, settings, args.items.get() * 2)?;
-    rows.make(|_, keep, watch| collection.rows(&ranking, args.items.get(), keep, watch))
+    let embedder = if args.meaning {
+        let path = pull::path(&args.encoder.encoder, settings)?;
+        Some(Embedder::open(&path, &Arc::new(settings.compute()))?)
+    } else {
+        None
+    };
+    let bar = output::bar("{msg} {wide_bar} {pos}/{len} documents {eta}");
+    bar.set_message("vectors");
+    bar.set_length(collection.documents.len() as u64);
+    let passages = embedder.as_ref().map(|embedder| {
+        let texts = collection.documents.iter().map(String::as_str);
+        Passages::new(texts, embedder, &mut |done| bar.set_position(done as u64))
+    });
+    bar.finish_and_clear();
+    let mut rankings: Vec<Box<dyn Ranking>> = vec![Box::new(Lexical::new(&collection.documents))];
+    if let Some(passages) = &passages {
+        for by in [By::Meaning, By::Both] {
+            rankings.push(Box::new(Meaning { passages, by }));
+        }
+    }
+    let rows = Rows::new(args, settings, args.items.get() * rankings.len())?;
+    rows.make(|_, keep, watch| {
+        let mut all = Vec::new();
+        for ranking in &rankings {
+            all.extend(collection.rows(&**ranking, args.items.get(), keep, watch)?);
+        }
+        Ok(all)
+    })
 }
 
 /// The rows of an earlier run. A last line that was cut off by a kill is dropped from the file too.

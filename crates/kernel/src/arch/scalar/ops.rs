@@ -69,11 +69,12 @@ fn gelu_lanes(x: &[f32; LANES]) -> [f32; LANES] {
     const A: [f32; 5] = [1.061_405_4, -1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6];
     // Beyond this nothing is left of the tail, and infinities would make no number of it.
     const MOST: f32 = 16.0;
-    let mut size = [0.0; LANES];
+    let (mut size, mut exponents) = ([0.0; LANES], [0.0; LANES]);
     for i in 0..LANES {
         size[i] = if x[i].abs() > MOST { MOST } else { x[i].abs() };
+        exponents[i] = size[i] * size[i] * (-0.5 * LOG2_E);
     }
-    let exp = exp2(size.map(|size| size * size * (-0.5 * LOG2_E)));
+    let exp = exp2(exponents);
     let mut out = [0.0; LANES];
     for i in 0..LANES {
         let t = 1.0 / (1.0 + P * FRAC_1_SQRT_2 * size[i]);
