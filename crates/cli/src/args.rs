@@ -1,7 +1,8 @@
 //! The command line, declared.
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use longleaf_engine::adaptive::{Budget, Settings};
 use longleaf_engine::kernel::KvBits;
-use longleaf_engine::{Sampling, Visible};
+use longleaf_engine::{Attending, Sampling, Visible};
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -68,6 +69,35 @@ pub(crate) struct ModelArgs {
     /// What a token sees of those before it
     #[arg(long, value_enum, default_value_t = Attention::Dense)]
     pub(crate) attention: Attention,
+    /// adaptive: read so many far blocks of 128 tokens (16), or enough of them to leave less than this share of the attention unread (0.05), or all
+    #[arg(long, value_name = "BUDGET", default_value = DEFAULT_BUDGET, value_parser = budget)]
+    pub(crate) budget: Budget,
+}
+
+const DEFAULT_BUDGET: &str = "0.05";
+
+/// A number of blocks, a share of the mass, or `all`.
+fn budget(text: &str) -> Result<Budget, String> {
+    if text == "all" {
+        return Ok(Budget::Unlimited);
+    }
+    if let Ok(blocks) = text.parse() {
+        return Ok(Budget::Blocks(blocks));
+    }
+    match text.parse() {
+        Ok(mass) if mass > 0.0 && mass < 1.0 => Ok(Budget::Mass(mass)),
+        _ => Err("must be a number of blocks, a share between 0 and 1, or all".to_owned()),
+    }
+}
+
+impl ModelArgs {
+    pub(crate) fn attending(&self) -> Attending {
+        match self.attention {
+            Attention::Dense => Visible::All.into(),
+            Attention::Local => Visible::Local { sinks: 64, window: 1024 }.into(),
+            Attention::Adaptive => Settings { budget: self.budget, ..Settings::default() }.into(),
+        }
+    }
 }
 
 /// What a token sees of those before it.
@@ -77,20 +107,16 @@ pub(crate) enum Attention {
     Dense,
     /// The first 64 and the nearest 1,024
     Local,
+    /// The first 64, about 1,000 of the nearest, and blocks in between, in order of their share of the attention
+    Adaptive,
 }
 
 impl Attention {
-    pub(crate) fn visible(self) -> Visible {
-        match self {
-            Self::Dense => Visible::All,
-            Self::Local => Visible::Local { sinks: 64, window: 1024 },
-        }
-    }
-
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Dense => "dense",
             Self::Local => "local",
+            Self::Adaptive => "adaptive",
         }
     }
 }
@@ -447,6 +473,9 @@ pub(crate) struct Eval {
     /// ppl: also with keys and values in these bits, and how far that is from bf16 (dense attention)
     #[arg(long, value_enum, value_delimiter = ',', value_name = "BITS,BITS")]
     pub(crate) kv: Vec<Kv>,
+    /// ppl: of each window, score the tokens from position N on
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(crate) score_from: NonZeroUsize,
     /// Items of each task; lambada: score the first N items; needle: hide N facts of each kind (256 at most)
     #[arg(long, value_name = "N", default_value = "500")]
     pub(crate) items: NonZeroUsize,

@@ -10,6 +10,7 @@
 //! * [`scoring`]: how probable a model finds a text.
 //! * [`Error`], whose [`kind`](Error::kind) says what a caller can do about it.
 #![forbid(unsafe_code)]
+mod attending;
 pub mod embedder;
 mod error;
 pub mod memory;
@@ -25,10 +26,12 @@ pub mod speed;
 mod stop;
 mod vocabulary;
 
+pub use attending::Attending;
 pub use embedder::Embedder;
 pub use error::{Error, ErrorKind};
 pub use longleaf_kernel as kernel;
 pub use longleaf_memory as store;
+pub use longleaf_memory::adaptive;
 pub use longleaf_model::Visible;
 pub use longleaf_text::{Document, Message, Role, Special, TokenId};
 pub use memory::Memory;

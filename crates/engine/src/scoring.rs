@@ -3,10 +3,12 @@ mod quantised;
 
 pub use quantised::{Quantised, score_quantised};
 
+use crate::attending::{Attending, Sequence};
 use crate::sampler::{best, log_prob};
 use crate::{Error, Model};
 use longleaf_kernel::KvFormat;
-use longleaf_model::{Batch, Decoder, Dense, PREFILL_TOKENS, Scratch, Visible};
+use longleaf_memory::adaptive::Statistics;
+use longleaf_model::{Batch, Decoder, PREFILL_TOKENS, Scratch};
 use longleaf_text::TokenId;
 
 /// What a model makes of some tokens, given those before them.
@@ -61,33 +63,54 @@ impl Score {
 /// Score `tokens[first..]`, each given all before it. `first` is at least 1: nothing precedes the first token.
 ///
 /// # Errors
-/// [`Error::Window`] if there are more tokens than the window holds.
-pub fn score(model: &Model, tokens: &[TokenId], first: usize, visible: Visible) -> Result<Score, Error> {
+/// [`Error::Window`] if attention is dense and there are more tokens than the window holds.
+pub fn score(
+    model: &Model,
+    tokens: &[TokenId],
+    first: usize,
+    attending: impl Into<Attending>,
+) -> Result<Score, Error> {
+    Ok(score_watched(model, tokens, first, attending.into(), &mut |_, _| {})?.0)
+}
+
+/// [`score`], telling `watch` the position and the `-ln p` of every token as it is scored; and what adaptive attention
+/// chose meanwhile.
+///
+/// # Errors
+/// As above.
+pub fn score_watched(
+    model: &Model,
+    tokens: &[TokenId],
+    first: usize,
+    attending: Attending,
+    watch: &mut dyn FnMut(usize, f64),
+) -> Result<(Score, Option<Statistics>), Error> {
     assert!(first > 0, "the first token has nothing before it");
     let window = model.config().window;
-    if tokens.len() > window {
+    if tokens.len() > window && matches!(attending, Attending::Dense(_)) {
         return Err(Error::Window { tokens: tokens.len(), window });
     }
     let decoder = model.decoder();
-    let mut dense =
-        Dense::new(model.config(), decoder.compute().clone(), KvFormat::default(), visible, tokens.len());
+    let mut attention = Sequence::new(model.config(), decoder.compute(), attending, tokens.len());
     let mut scratch = Scratch::new();
     let mut score = Score::default();
     if tokens.len() <= first {
-        return Ok(score);
+        return Ok((score, None));
     }
     // Up to the first target nobody needs logits, and they are most of the work of a small model.
-    let Ok(()) = decoder.read(&tokens[..first - 1], 0, &mut dense, &mut scratch);
-    let Ok(()) = decoder.forward_all(
+    decoder.read(&tokens[..first - 1], 0, &mut attention, &mut scratch)?;
+    decoder.forward_all(
         &tokens[first - 1..tokens.len() - 1],
         first - 1,
-        &mut dense,
+        &mut attention,
         &mut scratch,
         &mut |position, logits| {
+            let before = score.nll;
             score.take(logits, tokens[position + 1]);
+            watch(position + 1, score.nll - before);
         },
-    );
-    Ok(score)
+    )?;
+    Ok((score, attention.statistics()))
 }
 
 /// `ln p` of the tokens of several sequences from some token of each on, `(tokens, first)`, given all before it in

@@ -1,11 +1,12 @@
 //! One sequence: tokens read, and answers generated after them.
+use crate::attending::{Attending, Sequence};
 use crate::sampler::{Sampler, Sampling, log_prob};
 use crate::stop::{StopStrings, goes_in_circles};
 use crate::{Error, Model};
-use longleaf_kernel::KvFormat;
-use longleaf_model::{Dense, PREFILL_TOKENS, Scratch, Visible};
+use longleaf_kernel::BLOCK_TOKENS;
+use longleaf_memory::adaptive::{FarBlocks, Settings, Statistics};
+use longleaf_model::{PREFILL_TOKENS, Scratch};
 use longleaf_text::{DecodeStream, TokenId};
-use std::convert::Infallible;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
@@ -89,17 +90,28 @@ pub struct Answer {
 #[derive(Debug)]
 pub struct Session<'m> {
     model: &'m Model,
-    attention: Dense,
+    attention: Sequence<'m>,
     scratch: Scratch,
 }
 
 impl<'m> Session<'m> {
     /// An empty sequence that will hold no more than `length` tokens.
-    pub fn new(model: &'m Model, visible: Visible, length: usize) -> Self {
-        let decoder = model.decoder();
-        let compute = decoder.compute().clone();
-        let attention = Dense::new(decoder.config(), compute, KvFormat::default(), visible, length);
+    pub fn new(model: &'m Model, attending: impl Into<Attending>, length: usize) -> Self {
+        let attention = Sequence::new(model.config(), model.decoder().compute(), attending.into(), length);
         Self { model, attention, scratch: Scratch::new() }
+    }
+
+    /// An empty sequence that attends to far text as well, as if that stood before all of it but its sinks: a prompt
+    /// chooses the far blocks for its whole answer.
+    pub fn over(model: &'m Model, far: impl FarBlocks + 'm, settings: Settings, length: usize) -> Self {
+        let compute = model.decoder().compute();
+        let attention = Sequence::over(model.config(), compute, settings, Box::new(far), length);
+        Self { model, attention, scratch: Scratch::new() }
+    }
+
+    /// What adaptive attention chose for the last answer; `None` if attention is dense.
+    pub fn statistics(&self) -> Option<Statistics> {
+        self.attention.statistics()
     }
 
     /// Answer `request`, from the beginning of the sequence. `watch` may break it off; what there is then comes
@@ -114,12 +126,21 @@ impl<'m> Session<'m> {
         if prompt == 0 {
             return Err(Error::EmptyPrompt);
         }
-        if prompt > window {
-            return Err(Error::Window { tokens: prompt, window });
+        // What one sequence may hold in all: nothing bounds what chooses anew for every run.
+        let (holds, longest) = match &self.attention {
+            Sequence::Dense(_) => (window, window),
+            Sequence::Adaptive(adaptive) if adaptive.far().is_empty() => (usize::MAX - 1, prompt + window),
+            Sequence::Adaptive(adaptive) => {
+                let rest = window.saturating_sub(adaptive.room() * BLOCK_TOKENS);
+                (rest, rest)
+            }
+        };
+        if prompt > holds {
+            return Err(Error::Window { tokens: prompt, window: holds });
         }
         // The last token of an answer is never read, so it needs no place in the window.
-        let room = window - prompt + 1;
-        let limit = request.max_tokens.map_or(room, |tokens| tokens.min(room));
+        let room = longest - prompt + 1;
+        let limit = request.max_tokens.map_or(room, |tokens| tokens.min(holds - prompt + 1));
         self.attention.reset();
         let Self { model, attention, scratch } = self;
         let decoder = model.decoder();
@@ -137,12 +158,20 @@ impl<'m> Session<'m> {
         // All of the prompt but its last piece; that one's logits begin the answer.
         let mut start = Instant::now();
         let mut read = 0;
+        if let Sequence::Adaptive(adaptive) = attention
+            && !adaptive.far().is_empty()
+        {
+            // The prompt's frame stands before the far text, which the rest of it chooses from.
+            read = adaptive.sinks().min(prompt - 1);
+            decoder.read(&request.prompt[..read], 0, &mut **adaptive, scratch)?;
+            adaptive.pin();
+        }
         while prompt - read > PREFILL_TOKENS {
             if watch(Progress::Read { tokens: read, of: prompt }).is_break() {
                 return Ok(answer);
             }
             let piece = &request.prompt[read..read + PREFILL_TOKENS];
-            infallible(decoder.read(piece, read, attention, scratch));
+            decoder.read(piece, read, attention, scratch)?;
             read += PREFILL_TOKENS;
         }
 
@@ -150,7 +179,7 @@ impl<'m> Session<'m> {
         let mut writer = Writer::new(model, &request.stop);
         let mut tokens = request.prompt.clone();
         answer.finish_reason = loop {
-            let logits = infallible(decoder.forward(&tokens[read..], read, attention, scratch));
+            let logits = decoder.forward(&tokens[read..], read, attention, scratch)?;
             if read < prompt {
                 answer.prefill_s = start.elapsed().as_secs_f64();
                 start = Instant::now();
@@ -224,11 +253,5 @@ impl<'m> Writer<'m> {
             // Nothing is left to break off.
             let _ = watch(Progress::Text(&text[shown..]));
         }
-    }
-}
-
-fn infallible<T>(result: Result<T, Infallible>) -> T {
-    match result {
-        Ok(value) => value,
     }
 }

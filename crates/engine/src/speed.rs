@@ -1,30 +1,34 @@
 //! How fast a model reads and writes, and what that is of what the machine can do.
 use crate::Model;
-use longleaf_kernel::{Ceilings, KvFormat};
-use longleaf_model::{Config, Dense, Scratch, Visible};
+use crate::attending::{Attending, Sequence};
+use longleaf_kernel::Ceilings;
+use longleaf_model::{Config, Scratch, Visible};
 use longleaf_text::TokenId;
 use rand_pcg::Pcg64;
 use rand_pcg::rand_core::{Rng, SeedableRng};
 use std::time::Instant;
 
+/// Why a pass cannot fail here.
+const RAM: &str = "nothing lies on disk";
+
 /// One sequence to be timed on, and random tokens to fill it with: their meaning does not matter to the clock.
 #[derive(Debug)]
 pub struct Bench<'m> {
     model: &'m Model,
-    visible: Visible,
-    attention: Dense,
+    attending: Attending,
+    attention: Sequence<'m>,
     scratch: Scratch,
     random: Pcg64,
 }
 
 impl<'m> Bench<'m> {
     /// A sequence that will hold up to `length` tokens, drawn from `seed`.
-    pub fn new(model: &'m Model, visible: Visible, length: usize, seed: u64) -> Self {
-        let compute = model.decoder().compute().clone();
+    pub fn new(model: &'m Model, attending: impl Into<Attending>, length: usize, seed: u64) -> Self {
+        let attending = attending.into();
         Self {
             model,
-            visible,
-            attention: Dense::new(model.config(), compute, KvFormat::default(), visible, length),
+            attending,
+            attention: Sequence::new(model.config(), model.decoder().compute(), attending, length),
             scratch: Scratch::new(),
             random: Pcg64::seed_from_u64(seed),
         }
@@ -42,9 +46,9 @@ impl<'m> Bench<'m> {
         for piece in tokens.chunks(PIECE) {
             let decoder = self.model.decoder();
             if done + piece.len() < tokens.len() {
-                let Ok(()) = decoder.read(piece, done, &mut self.attention, &mut self.scratch);
+                decoder.read(piece, done, &mut self.attention, &mut self.scratch).expect(RAM);
             } else {
-                let Ok(_) = decoder.forward(piece, done, &mut self.attention, &mut self.scratch);
+                decoder.forward(piece, done, &mut self.attention, &mut self.scratch).expect(RAM);
             }
             done += piece.len();
             watch(done);
@@ -60,12 +64,15 @@ impl<'m> Bench<'m> {
         let start = Instant::now();
         for (done, step) in steps.iter().enumerate() {
             let at = depth + done;
-            let Ok(_) = self.model.decoder().forward(&[*step], at, &mut self.attention, &mut self.scratch);
+            let decoder = self.model.decoder();
+            decoder.forward(&[*step], at, &mut self.attention, &mut self.scratch).expect(RAM);
             watch(done + 1);
         }
         let seconds = start.elapsed().as_secs_f64();
-        if self.visible == Visible::All {
-            self.attention.truncate(depth);
+        if self.attending == Attending::Dense(Visible::All)
+            && let Sequence::Dense(dense) = &mut self.attention
+        {
+            dense.truncate(depth);
         }
         seconds
     }

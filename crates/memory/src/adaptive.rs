@@ -28,6 +28,7 @@ mod sources;
 mod summary;
 
 pub use attention::Adaptive;
+pub use choice::Unread;
 pub use far::{FarBlock, FarBlocks, RamBlocks};
 pub use settings::{Positions, Settings, Statistics};
 pub use summary::{PRIOR_DISTANCE, Summarizer};

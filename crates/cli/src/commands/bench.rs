@@ -40,7 +40,8 @@ pub(crate) fn bench(args: &Bench, settings: &Settings) -> Result<()> {
     drop(compute);
     machine::reset_peak_rss();
     let model = pull::open(&args.model.model, settings)?;
-    let visible = args.model.attention.visible();
+    let attending = args.model.attending();
+    let visible = attending.visible(model.config());
     let row = |phase, tokens, depth, runs: Vec<f64>, work: f64, ceiling: f64| Row {
         model: model.name(),
         phase,
@@ -56,7 +57,7 @@ pub(crate) fn bench(args: &Bench, settings: &Settings) -> Result<()> {
     };
     let mut table = Table { json: settings.json, begun: false };
     for tokens in args.prefill.iter().map(|tokens| tokens.get()) {
-        let mut bench = speed::Bench::new(&model, visible, tokens, args.seed);
+        let mut bench = speed::Bench::new(&model, attending, tokens, args.seed);
         bench.prefill_s(tokens.min(512), &mut |_| {});
         let runs = (0..args.repeat.get())
             .map(|_| {
@@ -89,7 +90,7 @@ fn decode(
     row: impl FnOnce(Vec<f64>) -> Row,
 ) -> Row {
     let length = depth + args.decode;
-    let mut bench = speed::Bench::new(model, args.model.attention.visible(), length, args.seed);
+    let mut bench = speed::Bench::new(model, args.model.attending(), length, args.seed);
     if depth > 0 {
         start(bar, "reading up to the depth", depth);
         bench.prefill_s(depth, &mut |done| bar.set_position(done as u64));

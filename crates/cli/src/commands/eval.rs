@@ -4,13 +4,14 @@
 mod families;
 mod needle;
 
-use crate::args::{Eval, Kv, Suite, UsageError};
+use crate::args::{Attention, Eval, Kv, Suite, UsageError};
 use crate::commands::{add, pull};
 use crate::output;
 use crate::settings::Settings;
 use anyhow::{Context, Result, bail};
+use longleaf_engine::adaptive::Statistics;
 use longleaf_engine::kernel::KvQuantisation;
-use longleaf_engine::scoring::{Quantised, Score, score, score_quantised};
+use longleaf_engine::scoring::{Quantised, Score, score, score_quantised, score_watched};
 use longleaf_engine::{Model, Special};
 use serde::Serialize;
 use std::fs::{self, File};
@@ -32,6 +33,24 @@ struct Cell<'a> {
     low: f64,
     high: f64,
     n: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    choices: Option<Choices>,
+}
+
+/// What adaptive attention chose, as means over its choices.
+#[derive(Debug, Serialize)]
+struct Choices {
+    /// Far blocks to choose from.
+    blocks: f64,
+    blocks_read: f64,
+    /// Estimated share of the attention that went to blocks which were not read.
+    unread_mass: f64,
+    /// The same, at most.
+    delta: f64,
+    /// Budgets doubled, in all.
+    escalations: usize,
+    /// Share of choices that stayed above the budget's mass.
+    missed: f64,
 }
 
 pub(crate) fn eval(args: &Eval, settings: &Settings) -> Result<()> {
@@ -51,7 +70,7 @@ pub(crate) fn eval(args: &Eval, settings: &Settings) -> Result<()> {
 
 fn perplexity(args: &Eval, settings: &Settings, model: &Model) -> Result<()> {
     let (window, limit) = (args.window.get(), model.config().window);
-    if window > limit {
+    if window > limit && args.model.attention != Attention::Adaptive {
         let message = format!("--window {window} is more than the model's window of {limit}");
         return Err(UsageError(message).into());
     }
@@ -69,21 +88,34 @@ fn perplexity(args: &Eval, settings: &Settings, model: &Model) -> Result<()> {
         bar.set_length(tokens.len() as u64);
         let forms: Vec<KvQuantisation> = args.kv.iter().map(|kv| form(*kv, model)).collect();
         let (mut sum, mut few) = (Score::default(), vec![Quantised::default(); forms.len()]);
+        let (mut chosen, first) = (Statistics::default(), args.score_from.get());
         for piece in tokens.chunks(window) {
             if forms.is_empty() {
-                sum = sum.plus(score(model, piece, 1, args.model.attention.visible())?);
+                let (found, choices) =
+                    score_watched(model, piece, first, args.model.attending(), &mut |_, _| bar.inc(1))?;
+                bar.inc(first.min(piece.len()) as u64);
+                sum = sum.plus(found);
+                chosen = chosen.plus(choices.unwrap_or_default());
             } else {
                 let (plain, quantised) = score_quantised(model, piece, &forms)?;
                 sum = sum.plus(plain);
                 few.iter_mut().zip(quantised).for_each(|(all, one)| *all = all.plus(one));
+                bar.inc(piece.len() as u64);
             }
-            bar.inc(piece.len() as u64);
         }
         bar.finish_and_clear();
         if sum.tokens == 0 {
             bail!("{}: fewer than two tokens, nothing to score", path.display());
         }
         let (low, high) = sum.perplexity_interval();
+        let choices = (chosen.choices > 0).then(|| Choices {
+            blocks: chosen.blocks as f64 / chosen.choices as f64,
+            blocks_read: chosen.mean_read(),
+            unread_mass: chosen.unread_share(),
+            delta: chosen.bound_share(),
+            escalations: chosen.escalations,
+            missed: chosen.missed as f64 / chosen.choices as f64,
+        });
         let cell = Cell {
             suite: "ppl",
             task: &task,
@@ -93,6 +125,7 @@ fn perplexity(args: &Eval, settings: &Settings, model: &Model) -> Result<()> {
             low,
             high,
             n: sum.tokens,
+            choices,
         };
         print(settings, &cell, "perplexity")?;
         for (kv, few) in args.kv.iter().zip(few) {
@@ -157,7 +190,7 @@ fn lambada(args: &Eval, settings: &Settings, model: &Model) -> Result<()> {
             if first == 0 {
                 bail!("{}: nothing before the last word", place());
             }
-            let found = score(model, &tokens, first, args.model.attention.visible())?;
+            let found = score(model, &tokens, first, args.model.attending())?;
             let is_right = found.best == found.tokens;
             right += usize::from(is_right);
             longest = longest.max(tokens.len());
@@ -186,6 +219,7 @@ fn lambada(args: &Eval, settings: &Settings, model: &Model) -> Result<()> {
         low,
         high,
         n,
+        choices: None,
     };
     print(settings, &cell, "accuracy")
 }
@@ -202,6 +236,10 @@ fn print(settings: &Settings, cell: &Cell<'_>, measure: &str) -> Result<()> {
     output::text(&format!(
         "{} {}: {measure} {:.4} (95 %: {:.4} to {:.4}), n = {}, {}\n",
         cell.suite, cell.task, cell.score, cell.low, cell.high, cell.n, cell.method
+    ))?;
+    let Some(Choices { blocks, blocks_read, unread_mass, delta, .. }) = &cell.choices else { return Ok(()) };
+    output::text(&format!(
+        "  {blocks_read:.1} of {blocks:.1} far blocks read, {unread_mass:.4} of the attention unread, at most {delta:.4}\n"
     ))
 }
 

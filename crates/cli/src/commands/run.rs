@@ -36,7 +36,7 @@ pub(crate) fn run(args: &Run, settings: &Settings) -> Result<()> {
         if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let length = request.prompt.len() + args.max_tokens.min(model.config().window);
-    let mut session = Session::new(&model, args.model.attention.visible(), length);
+    let mut session = Session::new(&model, args.model.attending(), length);
     let answer = session.generate(&request, &mut watch)?;
     bar.finish_and_clear();
     printed?;

@@ -1,6 +1,6 @@
 //! [`longleaf_model::Attention`] over sinks, far blocks and a local window.
 use super::angles::Place;
-use super::choice::Estimates;
+use super::choice::{Estimates, Unread};
 use super::index::{Exact, Index, Tangents};
 use super::place::{FAR, Placed, Placer};
 use super::runs::Runs;
@@ -71,6 +71,8 @@ pub(super) struct Layer {
     recent: Vec<f32>,
     /// Far blocks in the order of the text.
     pub(super) chosen: Vec<Placed>,
+    /// What the latest choice that looked left unread.
+    pub(super) unread: Option<Unread>,
     /// The first own block that the choice left to the local window.
     pub(super) local_from: usize,
     pin: Pin,
@@ -107,21 +109,7 @@ impl<F: FarBlocks> Adaptive<F> {
         let fits = far.is_empty() && length <= config.window && settings.positions == Positions::Fitting;
         let index: Box<dyn Index + Send> =
             if settings.exact { Box::new(Exact) } else { Box::new(Tangents::default()) };
-        let layer = |sliding: &Option<usize>| Layer {
-            len: 0,
-            sliding: sliding.map_or(i64::MAX, |window| window as i64),
-            sinks: FarBlock::default(),
-            sink_block: None,
-            sink_place: 0,
-            local: VecDeque::new(),
-            first: 0,
-            open: FarBlock::default(),
-            open_queries: Vec::new(),
-            recent: Vec::new(),
-            chosen: Vec::new(),
-            local_from: 0,
-            pin: Pin::Free,
-        };
+        let layer = |sliding: &Option<usize>| Layer::new(sliding.map_or(i64::MAX, |window| window as i64));
         Self {
             runs: Runs { sinks, window },
             room: most.saturating_sub(sinks + window * BLOCK_TOKENS) / BLOCK_TOKENS,
@@ -169,9 +157,28 @@ impl<F: FarBlocks> Adaptive<F> {
         }
     }
 
+    /// Forget the sequence, and what was chosen for it; the far text stays.
+    pub fn reset(&mut self) {
+        let Self { placer, layers, .. } = self;
+        for layer in layers {
+            let chosen = layer.chosen.drain(..).map(|placed| placed.kv);
+            for block in chosen.chain(layer.local.drain(..)).chain(layer.sink_block.take()) {
+                placer.give_back(block);
+            }
+            *layer = Layer::new(layer.sliding);
+        }
+        self.own.clear();
+        self.statistics = Statistics::default();
+    }
+
     /// What was chosen so far.
     pub fn statistics(&self) -> Statistics {
         self.statistics
+    }
+
+    /// What the latest choice in a layer left unread, if it looked.
+    pub fn unread(&self, layer: usize) -> Option<&Unread> {
+        self.layers[layer].unread.as_ref()
     }
 
     /// The far text read before.
@@ -187,6 +194,11 @@ impl<F: FarBlocks> Adaptive<F> {
     /// How many far blocks may be read at once, unless the budget is unlimited.
     pub fn room(&self) -> usize {
         self.room
+    }
+
+    /// The tokens that are sinks.
+    pub fn sinks(&self) -> usize {
+        self.runs.sinks
     }
 
     /// Take in keys and values: rotated into the local window, and as they are into what will be far.
@@ -273,6 +285,25 @@ impl<F: FarBlocks> Adaptive<F> {
 }
 
 impl Layer {
+    fn new(sliding: i64) -> Self {
+        Self {
+            len: 0,
+            sliding,
+            sinks: FarBlock::default(),
+            sink_block: None,
+            sink_place: 0,
+            local: VecDeque::new(),
+            first: 0,
+            open: FarBlock::default(),
+            open_queries: Vec::new(),
+            recent: Vec::new(),
+            chosen: Vec::new(),
+            unread: None,
+            local_from: 0,
+            pin: Pin::Free,
+        }
+    }
+
     /// The sinks, as the query at position `first` sees them.
     pub(super) fn sink_view(&self, sinks: usize, first: i64) -> Option<KvView<'_>> {
         let (len, offset) = (sinks.min(self.len), self.sink_place - first);

@@ -1,6 +1,6 @@
 //! The choice of far blocks for a run, and where they are placed.
 use super::angles::{Place, write_rotated};
-use super::choice::Random;
+use super::choice::{Random, Unread};
 use super::index::Look;
 use super::sources::Both;
 use super::{Adaptive, Budget, FarBlocks, PRIOR_DISTANCE, Positions};
@@ -45,7 +45,7 @@ impl<F: FarBlocks> Adaptive<F> {
         key_bias: Option<&[f32]>,
     ) -> Result<Vec<usize>, Error> {
         let Self { settings, runs, placer, index, far, own, layers, statistics, estimates, .. } = self;
-        let (foreign, state) = (far.len(), &layers[layer]);
+        let (foreign, state) = (far.len(), &mut layers[layer]);
         let mut far = Both { far, own, len: from };
         let row = placer.heads * placer.head_dim;
         let first = last + 1 - choosers.len() / row;
@@ -106,6 +106,7 @@ impl<F: FarBlocks> Adaptive<F> {
             statistics.bound += unread.bound / (1.0 + unread.bound);
             statistics.escalations += doublings;
             statistics.missed += usize::from(unread.bound > most);
+            state.unread = Some(Unread { end: last + 1, ..unread });
         }
         statistics.choices += 1;
         statistics.blocks += far.len();

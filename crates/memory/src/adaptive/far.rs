@@ -46,6 +46,24 @@ pub trait FarBlocks: Debug {
     fn fetch(&mut self, layer: usize, blocks: &[usize], out: &mut [FarBlock]) -> Result<(), Error>;
 }
 
+impl<F: FarBlocks + ?Sized> FarBlocks for Box<F> {
+    fn len(&self) -> usize {
+        (**self).len()
+    }
+
+    fn tokens(&self, block: usize) -> usize {
+        (**self).tokens(block)
+    }
+
+    fn summaries(&mut self, layer: usize, blocks: Range<usize>, out: &mut Vec<f32>) -> Result<(), Error> {
+        (**self).summaries(layer, blocks, out)
+    }
+
+    fn fetch(&mut self, layer: usize, blocks: &[usize], out: &mut [FarBlock]) -> Result<(), Error> {
+        (**self).fetch(layer, blocks, out)
+    }
+}
+
 /// Blocks in RAM: the far text of a sequence that is being read, and the oracle for those on disk.
 #[derive(Debug)]
 pub struct RamBlocks {

@@ -71,6 +71,21 @@ pub struct Statistics {
 }
 
 impl Statistics {
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            choices: self.choices + other.choices,
+            sampled: self.sampled + other.sampled,
+            blocks: self.blocks + other.blocks,
+            read: self.read + other.read,
+            unread: self.unread + other.unread,
+            bound: self.bound + other.bound,
+            escalations: self.escalations + other.escalations,
+            missed: self.missed + other.missed,
+        }
+    }
+
     /// The mean estimated unread share of attention; 0 if nothing was unread or estimated.
     pub fn unread_share(&self) -> f64 {
         self.unread / self.sampled.max(1) as f64
