@@ -132,6 +132,9 @@ pub(crate) struct Run {
     /// A text file to put before the prompt: what the question is about
     #[arg(short, long)]
     pub(crate) file: Option<PathBuf>,
+    /// Attend to all that this memory holds as well, a name or a path; it was read with `add --depth full`
+    #[arg(long, value_name = "MEMORY", conflicts_with = "raw")]
+    pub(crate) memory: Option<String>,
     /// What the model is told about its task
     #[arg(long, conflicts_with = "raw")]
     pub(crate) system: Option<String>,

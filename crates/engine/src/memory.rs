@@ -6,6 +6,7 @@
 //! if wanted:  text ─► windows ─► vectors (meaning.rs), which then find too; search shows what finds what (searching.rs)
 //! ```
 mod asking;
+mod attending;
 mod calibration;
 mod depth;
 mod meaning;
@@ -14,6 +15,7 @@ mod reading;
 mod searching;
 
 pub use asking::{Asking, Citation, Coverage, Excerpt, Finding, Hit, Reply, Stage, Stages, Timings, prompt};
+pub use attending::framed_prompt;
 pub use calibration::{Calibrated, Trial, calibrate};
 pub use depth::Depth;
 pub use profiles::Profiles;

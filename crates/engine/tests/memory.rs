@@ -1,8 +1,9 @@
 //! Laws of a memory, on a tiny model: whatever the way there, the same memory; citations are the documents' bytes.
+use longleaf_engine::adaptive::Budget;
 use longleaf_engine::kernel::Compute;
-use longleaf_engine::memory::{Asking, Depth, Stages};
+use longleaf_engine::memory::{Asking, Depth, Stages, framed_prompt};
 use longleaf_engine::store::{SectionId, StreamId};
-use longleaf_engine::{Document, Memory, Model, Request};
+use longleaf_engine::{Document, Error, Memory, Model, Request};
 use longleaf_memory::finder::{Head, Profile};
 use longleaf_memory::full;
 use std::collections::BTreeMap;
@@ -263,4 +264,36 @@ fn depths_do_not_mix() {
         let asking = asking(Stages { finder: true, lexical: true, meaning: false, rerank: true });
         assert!(!memory.search("Who saw Cordelia?", &asking).unwrap().is_empty());
     }
+}
+
+#[test]
+fn a_memory_at_full_depth_is_attended_to_as_it_is() {
+    let model = model(2);
+    let folder = tempfile::tempdir().expect("a folder");
+    let shallow_path = folder.path().join("shallow");
+    let mut shallow = Memory::with_profile(&shallow_path, &model, profile()).expect("a memory");
+    let (prompt, frame) = framed_prompt(&model, None, "What did Cordelia see?").expect("a template");
+    let request = Request { prompt, max_tokens: Some(8), ignore_end: true, ..Request::default() };
+    assert!(frame > 0 && frame < request.prompt.len(), "{frame} of {}", request.prompt.len());
+    let budget = Budget::Blocks(6);
+    let refused = shallow.attend(&request, frame, budget, &mut |_| ControlFlow::Continue(()));
+    assert!(matches!(refused, Err(Error::Depth { asked: Depth::Full, .. })), "{refused:?}");
+    add(&mut shallow, &document("a", &text(1, 10)));
+
+    let mut memory = Memory::with_profile(&folder.path().join("full"), &model, profile()).expect("a memory");
+    memory.set_depth(Depth::Full).expect("nothing was read");
+    add(&mut memory, &document("a", &text(1, 120)));
+    add(&mut memory, &document("b", &text(2, 120)));
+    let mut attend = |ram: usize, budget: Budget| {
+        memory.set_ram(ram);
+        memory.attend(&request, frame, budget, &mut |_| ControlFlow::Continue(())).expect("an answer")
+    };
+    let (all, seen) = attend(1 << 30, budget);
+    assert_eq!(all.tokens.len(), 8);
+    assert!(seen.choices == model.config().layers && seen.mean_read() == 6.0, "{seen:?}");
+    assert!(seen.blocks > 6 * seen.choices && seen.bound_share() > 0.0, "{seen:?}");
+    let (none, same) = attend(0, budget);
+    assert_eq!((all.tokens, seen), (none.tokens, same), "whatever stays in RAM");
+    let (_, less) = attend(0, Budget::Blocks(1));
+    assert!(less.unread_share() > seen.unread_share(), "{less:?} {seen:?}");
 }

@@ -4,15 +4,17 @@ use crate::commands::{interrupt, pull};
 use crate::output;
 use crate::settings::Settings;
 use anyhow::{Context, Result};
-use longleaf_engine::{Document, Message, Model, Progress, Request, Role, Session, TokenId};
+use longleaf_engine::memory::framed_prompt;
+use longleaf_engine::{Document, Memory, Model, Progress, Request, Session, TokenId};
 use std::fs;
 use std::ops::ControlFlow;
 
 pub(crate) fn run(args: &Run, settings: &Settings) -> Result<()> {
     let text = text(args)?;
     let model = pull::open(&args.model.model, settings)?;
+    let (prompt, frame) = prompt(args, &text, &model)?;
     let request = Request {
-        prompt: prompt(args, text, &model)?,
+        prompt,
         max_tokens: Some(args.max_tokens),
         stop: args.stop.clone(),
         sampling: args.sampling.sampling(),
@@ -35,9 +37,17 @@ pub(crate) fn run(args: &Run, settings: &Settings) -> Result<()> {
         let stop = interrupted() || printed.is_err();
         if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    let length = request.prompt.len() + args.max_tokens.min(model.config().window);
-    let mut session = Session::new(&model, args.model.attending(), length);
-    let answer = session.generate(&request, &mut watch)?;
+    let (answer, chosen) = if let Some(name) = &args.memory {
+        let mut memory = Memory::read_only(&settings.memory(name), &model)?;
+        memory.set_ram(settings.ram);
+        let (answer, chosen) = memory.attend(&request, frame, args.model.budget, &mut watch)?;
+        (answer, Some(chosen))
+    } else {
+        let length = request.prompt.len() + args.max_tokens.min(model.config().window);
+        let mut session = Session::new(&model, args.model.attending(), length);
+        let answer = session.generate(&request, &mut watch)?;
+        (answer, session.statistics())
+    };
     bar.finish_and_clear();
     printed?;
     if !settings.json {
@@ -53,6 +63,15 @@ pub(crate) fn run(args: &Run, settings: &Settings) -> Result<()> {
         },
         "timings": { "prefill_s": answer.prefill_s, "decode_s": answer.decode_s },
     });
+    if let Some(chosen) = chosen.filter(|chosen| chosen.choices > 0) {
+        // Means over the choices, of which every layer makes its own.
+        json["coverage"] = serde_json::json!({
+            "blocks_total": chosen.blocks as f64 / chosen.choices as f64,
+            "blocks_read": chosen.mean_read(),
+            "unread_mass": chosen.unread_share(),
+            "delta": chosen.bound_share(),
+        });
+    }
     if args.logprobs {
         json["logprobs"] = answer.log_probs.into();
     }
@@ -73,11 +92,10 @@ fn text(args: &Run) -> Result<String> {
     })
 }
 
-fn prompt(args: &Run, text: String, model: &Model) -> Result<Vec<TokenId>> {
+/// The prompt's tokens, and how many of them come before what the user wrote.
+fn prompt(args: &Run, text: &str, model: &Model) -> Result<(Vec<TokenId>, usize)> {
     if args.raw {
-        return Ok(model.plain_prompt(&text));
+        return Ok((model.plain_prompt(text), 0));
     }
-    let system = args.system.iter().map(|system| Message::new(Role::System, system));
-    let messages: Vec<_> = system.chain([Message::new(Role::User, text)]).collect();
-    Ok(model.chat_prompt(&messages)?)
+    Ok(framed_prompt(model, args.system.as_deref(), text)?)
 }

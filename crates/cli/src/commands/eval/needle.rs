@@ -149,7 +149,11 @@ fn cell(
         let (score, (low, high)) = (share.right as f64 / share.n as f64, wilson(share.right, share.n));
         let Share { task, method, n, .. } = share;
         let task = task.as_str();
-        print(settings, &Cell { suite: "needle", task, length, method, score, low, high, n, choices: None }, "share")?;
+        print(
+            settings,
+            &Cell { suite: "needle", task, length, method, score, low, high, n, choices: None },
+            "share",
+        )?;
     }
     Ok(())
 }
