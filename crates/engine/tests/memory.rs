@@ -290,7 +290,7 @@ fn a_memory_at_full_depth_is_attended_to_as_it_is() {
     };
     let (all, seen) = attend(1 << 30, budget);
     assert_eq!(all.tokens.len(), 8);
-    assert!(seen.choices == model.config().layers && seen.mean_read() == 6.0, "{seen:?}");
+    assert!(seen.choices == model.config().layers && seen.read == 6 * seen.choices, "{seen:?}");
     assert!(seen.blocks > 6 * seen.choices && seen.bound_share() > 0.0, "{seen:?}");
     let (none, same) = attend(0, budget);
     assert_eq!((all.tokens, seen), (none.tokens, same), "whatever stays in RAM");
