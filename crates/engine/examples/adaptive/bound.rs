@@ -23,7 +23,7 @@ pub(crate) fn bound(model: &Model, tokens: &[TokenId]) -> Done {
         // The choice of the run of a piece is there when the piece ends.
         let starts = (0..).map(|run| settings.sinks + run * BLOCK_TOKENS);
         let runs: Vec<usize> = starts.skip(1).take_while(|end| *end <= tokens.len()).collect();
-        let wanted = 1000_usize.div_ceil(runs.len().saturating_sub(settings.window + 8).max(1));
+        let wanted = 1000_usize.div_ceil(runs.len().saturating_sub(settings.window + 9).max(1));
         for end in runs {
             decoder.read(&tokens[first..end], first, &mut watched, &mut scratch)?;
             first = end;
