@@ -1,4 +1,5 @@
-"""How many bits do the activations of SmolLM2 need? Rounds the input of every linear layer in transformers.
+"""How many bits do the activations of SmolLM2 need? Rounds the input of every linear layer in transformers, and in the
+last cases its weights too, with one scale a row (the head's stay).
 
 Usage: python activation_bits.py FOLDER FILE.gguf TEXT.txt   (torch, transformers, gguf from PyPI)
 Prints for each rounding: RMS error of the logits, changed first choices over 1,500 tokens and the largest gap between the
@@ -36,7 +37,15 @@ with torch.no_grad():
     cases = {"bf16": lambda x: x.bfloat16().float()}
     for bits, group in [(8, 32), (8, 16), (10, 64), (12, 64), (15, 64), (16, 64)]:
         cases[f"{bits} bits in groups of {group}"] = lambda x, b=bits, g=group: fixed(x, b, g)
+    cases["8 bits in groups of 64"] = lambda x: fixed(x, 8, 64)
+    cases["8 bits a row"] = lambda x: fixed(x, 8, x.shape[-1])
+    for group in [32, 64]:
+        cases[f"8 bits in groups of {group}, weights 8 bits a row"] = lambda x, g=group: fixed(x, 8, g)
     for name, rounding[0] in cases.items():
+        if "weights" in name:  # From here on; rounding twice is rounding once.
+            for module in model.modules():
+                if isinstance(module, torch.nn.Linear) and module is not model.lm_head:
+                    module.weight.data = fixed(module.weight.data, 8, module.weight.shape[1])
         got = model(tokens).logits[0]
         changed = got.argmax(-1) != exact.argmax(-1)
         log_q = torch.log_softmax(got[:-1], -1)

@@ -53,6 +53,7 @@ impl Settings {
             precision: common.precision.map(|precision| match precision {
                 args::Precision::Exact => Precision::Exact,
                 args::Precision::Fast => Precision::Fast,
+                args::Precision::Coarse => Precision::Coarse,
             }),
             ram: usize::try_from(common.ram.unwrap_or_else(default_ram)).unwrap_or(usize::MAX),
             home,

@@ -4,7 +4,7 @@
 //! one scale per 32 numbers,
 //! ```text
 //! Exact:  x ≈ scale · a,   |a| ≤ 32639 = 127·256 + 127,   a = 256 · high + low,   both signed bytes
-//! Fast:   x ≈ scale · a,   |a| ≤ 127
+//! Fast:   x ≈ scale · a,   |a| ≤ 127,   and so in Coarse, where a scale may serve 64 numbers
 //! ```
 //! so a product of quantised weights is exact integer arithmetic within every group: two byte products (Exact) or
 //! one (Fast). Exact rounds an activation by at most max|x| / 65278 over its group: bf16 rounds by up to |x| / 512.
@@ -21,6 +21,9 @@ pub enum Precision {
     Exact,
     /// Activations are rounded to 8 bits a group of 32: the quality other CPU engines have, twice as fast.
     Fast,
+    /// Activations to 8 bits a group of at most 64 numbers and, if the instruction set gains by it, weights to 8 bits
+    /// a row: for reading many tokens for what only has to be found again. A single token gains nothing.
+    Coarse,
 }
 
 impl Precision {
@@ -28,10 +31,13 @@ impl Precision {
     pub(crate) const fn limit(self) -> f32 {
         match self {
             Self::Exact => 32639.0,
-            Self::Fast => 127.0,
+            Self::Fast | Self::Coarse => 127.0,
         }
     }
 }
+
+/// Numbers that share a scale in the form [`Operand::Spans`].
+pub(crate) const SPAN: usize = 64;
 
 /// Tokens of one block of activations: within a block, the tokens' numbers for one chunk of 32 lie together.
 pub(crate) const TOKENS: usize = 16;
@@ -46,6 +52,16 @@ pub enum Operand {
     Bytes,
     /// 16-bit integers `a[32]` in the order of k.
     Words,
+    /// Signed bytes `a[64]` in the order of k, one scale for all of them, for Coarse only. A row is filled up with
+    /// zeros to a whole number of spans.
+    Spans,
+}
+
+impl Operand {
+    /// Numbers that share a scale.
+    pub(crate) const fn span(self) -> usize {
+        if matches!(self, Self::Spans) { SPAN } else { CHUNK }
+    }
 }
 
 /// What the tokens of a chunk need besides their integers.
@@ -54,7 +70,7 @@ pub enum Operand {
 pub(crate) struct Group {
     /// Of the fixed point.
     pub(crate) scale: f32,
-    /// `−Σ a` over the chunk, its first and its second half.
+    /// `−Σ a` over the chunk, its first and its second half; of a span, `−128 · Σ a` and nothing else.
     pub(crate) minus_sum: [i32; 3],
 }
 
@@ -92,9 +108,9 @@ pub struct Activations {
 pub(crate) struct Block<'a> {
     /// Tokens in the block.
     pub(crate) tokens: usize,
-    /// `[cols / 32, tokens]` records of [`Activations::record`] bytes.
+    /// `[cols / span, tokens]` records of [`Activations::record`] bytes.
     pub(crate) integers: &'a [u8],
-    /// `[cols / 32, tokens]`.
+    /// `[cols / span, tokens]`.
     pub(crate) groups: &'a [Group],
 }
 
@@ -105,37 +121,51 @@ impl Activations {
     }
 
     /// Rows.
+    #[inline]
     pub fn tokens(&self) -> usize {
         self.tokens
     }
 
     /// Numbers in a row.
+    #[inline]
     pub fn cols(&self) -> usize {
         self.cols
     }
 
     /// How the rows were rounded.
+    #[inline]
     pub fn precision(&self) -> Precision {
         self.precision
     }
 
     /// The rows unrounded, `[tokens, cols]`.
+    #[inline]
     pub(crate) fn values(&self) -> &[f32] {
         &self.values
     }
 
-    /// Bytes of the integers of one token in one chunk.
+    /// The form of the integers.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "AVX-512 asks"))]
+    #[inline]
+    pub(crate) fn operand(&self) -> Operand {
+        self.operand
+    }
+
+    /// Bytes of the integers of one token in one chunk or span.
+    #[inline]
     pub(crate) fn record(&self) -> usize {
         match (self.operand, self.precision) {
             (Operand::Float, _) => 0,
-            (Operand::Bytes, Precision::Fast) => CHUNK,
+            (Operand::Bytes, Precision::Fast | Precision::Coarse) => CHUNK,
+            (Operand::Spans, _) => SPAN,
             (Operand::Bytes, Precision::Exact) | (Operand::Words, _) => 2 * CHUNK,
         }
     }
 
     /// The block whose first token is `block · TOKENS`.
+    #[inline]
     pub(crate) fn block(&self, block: usize) -> Block<'_> {
-        let chunks = self.cols / CHUNK;
+        let chunks = self.cols.div_ceil(self.operand.span());
         let first = block * TOKENS;
         let tokens = TOKENS.min(self.tokens - first);
         let records = first * chunks..(first + tokens) * chunks;
@@ -149,13 +179,14 @@ impl Activations {
         (self.tokens, self.cols, self.precision, self.operand) = (tokens, cols, precision, operand);
         self.values.resize(tokens * cols, 0.0);
         if operand != Operand::Float {
-            let records = tokens * (cols / CHUNK);
+            let records = tokens * cols.div_ceil(operand.span());
             self.integers.grow(records * self.record());
             self.groups.resize(records, Group::default());
         }
     }
 
     /// Blocks of [`TOKENS`] rows.
+    #[inline]
     pub(crate) fn blocks(&self) -> usize {
         self.tokens.div_ceil(TOKENS)
     }
@@ -195,7 +226,7 @@ impl Writer<'_> {
     /// # Safety
     /// No two calls for the same block at once.
     pub(crate) unsafe fn block(&self, kernels: &dyn Kernels, block: usize, values: &[f32]) {
-        let (first, chunks) = (block * TOKENS, self.cols / CHUNK);
+        let (first, chunks) = (block * TOKENS, self.cols.div_ceil(self.operand.span()));
         let tokens = TOKENS.min(self.tokens - first);
         let (start, len) = (first * self.cols, tokens * self.cols);
         let values = &values[start..start + len];
@@ -204,12 +235,20 @@ impl Writer<'_> {
         if self.operand == Operand::Float {
             return;
         }
+        let operand = self.operand;
         let (start, len) = (first * chunks, tokens * chunks);
         // SAFETY: as above.
         let (integers, groups) = unsafe {
             (self.integers.get(start * self.record, len * self.record), self.groups.get(start, len))
         };
-        kernels.quantise(&mut Quantise { tokens, values, precision: self.precision, integers, groups });
+        kernels.quantise(&mut Quantise {
+            tokens,
+            values,
+            precision: self.precision,
+            operand,
+            integers,
+            groups,
+        });
     }
 }
 
@@ -219,14 +258,43 @@ pub struct Quantise<'a> {
     tokens: usize,
     values: &'a [f32],
     precision: Precision,
+    operand: Operand,
     integers: &'a mut [u8],
     groups: &'a mut [Group],
 }
 
 impl Quantise<'_> {
     /// How closely.
+    #[inline]
     pub(crate) fn precision(&self) -> Precision {
         self.precision
+    }
+
+    /// In which form.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "AVX-512 asks"))]
+    #[inline]
+    pub(crate) fn operand(&self) -> Operand {
+        self.operand
+    }
+
+    /// Fill the block in the form [`Operand::Spans`], by `record` of one token's numbers in one span.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "AVX-512 asks"))]
+    #[inline(always)]
+    pub(crate) fn spans(&mut self, record: impl Fn(&[f32; SPAN], &mut [u8; SPAN]) -> Group) {
+        let (tokens, cols) = (self.tokens, self.values.len() / self.tokens);
+        let records = self.integers.as_chunks_mut::<SPAN>().0;
+        for (token, row) in self.values.chunks_exact(cols).enumerate() {
+            let mut places = records.iter_mut().zip(self.groups.iter_mut()).skip(token).step_by(tokens);
+            let (spans, rest) = row.as_chunks::<SPAN>();
+            for (x, (bytes, group)) in spans.iter().zip(&mut places) {
+                *group = record(x, bytes);
+            }
+            if let Some((bytes, group)) = places.next() {
+                let mut x = [0.0; SPAN];
+                x[..rest.len()].copy_from_slice(rest);
+                *group = record(&x, bytes);
+            }
+        }
     }
 
     /// Fill the block in the form [`Operand::Bytes`]. Written once and compiled for every instruction set.
@@ -243,7 +311,7 @@ impl Quantise<'_> {
                 }
                 Group::of(scale, &a)
             }),
-            Precision::Fast => self.each::<CHUNK>(|x, out| {
+            Precision::Fast | Precision::Coarse => self.each::<CHUNK>(|x, out| {
                 let (scale, a) = fixed_point(Precision::Fast.limit(), x);
                 for (a, out) in a.iter().zip(out) {
                     *out = *a as u8;

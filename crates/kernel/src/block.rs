@@ -19,6 +19,8 @@ pub(crate) const CHUNK: usize = 32;
 pub(crate) struct Format {
     /// Bits an integer takes in packed panels: 4, 6 or 8.
     pub(crate) bits: usize,
+    /// Bits an integer takes in the file: 2 to 8.
+    pub(crate) stored_bits: u32,
     /// Groups in a chunk: 1 (of 32 numbers) or 2 (of 16).
     pub(crate) groups: usize,
     /// Chunks in a block: 1 (one level of scales) or 8 (two levels).
@@ -31,29 +33,32 @@ pub(crate) struct Format {
 
 impl Format {
     /// The format of a quantised type, `None` for floats.
+    #[inline]
     pub(crate) const fn of(dtype: DType) -> Option<Self> {
-        let (bits, groups, chunks, offset) = match dtype {
+        let (stored_bits, bits, groups, chunks, offset) = match dtype {
             DType::F32 | DType::F16 | DType::BF16 => return None,
-            DType::Q4_0 => (4, 1, 1, 8),
-            DType::Q4_1 => (4, 1, 1, 0),
-            DType::Q5_0 => (6, 1, 1, 16),
-            DType::Q5_1 => (6, 1, 1, 0),
-            DType::Q8_0 => (8, 1, 1, 128),
-            DType::Q2_K => (4, 2, 8, 0),
-            DType::Q3_K => (4, 2, 8, 4),
-            DType::Q4_K => (4, 1, 8, 0),
-            DType::Q5_K => (6, 1, 8, 0),
-            DType::Q6_K => (6, 2, 8, 32),
+            DType::Q4_0 => (4, 4, 1, 1, 8),
+            DType::Q4_1 => (4, 4, 1, 1, 0),
+            DType::Q5_0 => (5, 6, 1, 1, 16),
+            DType::Q5_1 => (5, 6, 1, 1, 0),
+            DType::Q8_0 => (8, 8, 1, 1, 128),
+            DType::Q2_K => (2, 4, 2, 8, 0),
+            DType::Q3_K => (3, 4, 2, 8, 4),
+            DType::Q4_K => (4, 4, 1, 8, 0),
+            DType::Q5_K => (5, 6, 1, 8, 0),
+            DType::Q6_K => (6, 6, 2, 8, 32),
         };
-        Some(Self { bits, groups, chunks, offset, minimum: offset == 0 })
+        Some(Self { stored_bits, bits, groups, chunks, offset, minimum: offset == 0 })
     }
 
     /// Numbers in a group.
+    #[inline]
     pub(crate) const fn group_len(self) -> usize {
         CHUNK / self.groups
     }
 
     /// Whether groups have integer scales of their own under the block's.
+    #[inline]
     pub(crate) const fn two_level(self) -> bool {
         self.chunks > 1
     }

@@ -48,7 +48,7 @@ impl Compute {
             "{} numbers are no rows of {cols}",
             values.len()
         );
-        activations.reshape(precision, self.kernels.operand(), values.len() / cols, cols);
+        activations.reshape(precision, self.kernels.operand(precision), values.len() / cols, cols);
         let blocks = activations.blocks();
         let writer = activations.writer();
         self.pool.run(blocks, &|block| {

@@ -1,11 +1,11 @@
 //! The table of operations for one instruction set.
-use crate::KvFormat;
 use crate::activations::{Operand, Quantise};
 use crate::arch::{self, scalar};
 use crate::attention::{Mix, Scores, Weights};
 use crate::ceilings::{Arithmetic, burn_f32};
 use crate::matmul::Matmul;
 use crate::quantised::{DequantiseHead, QuantiseHead};
+use crate::{KvFormat, Precision};
 use std::fmt::Debug;
 use std::sync::OnceLock;
 
@@ -16,7 +16,7 @@ pub trait Kernels: Sync + Debug {
     fn name(&self) -> &'static str;
 
     /// The form of fixed-point activations that [`Kernels::matmul`] takes.
-    fn operand(&self) -> Operand {
+    fn operand(&self, _precision: Precision) -> Operand {
         Operand::Float
     }
 

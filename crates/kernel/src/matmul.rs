@@ -23,6 +23,7 @@ pub struct Matmul<'a> {
 
 impl Matmul<'_> {
     /// The rows of panel `panel`, counted from the first of the task.
+    #[inline]
     pub(crate) fn columns(&self, panel: usize) -> Range<usize> {
         let first = (panel - self.panels.start) * PANEL;
         first..first + PANEL.min(self.weights.rows() - panel * PANEL)

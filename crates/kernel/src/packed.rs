@@ -30,18 +30,21 @@ impl Format {
     pub(crate) const MINIMA: usize = 2 * PANEL;
 
     /// Scales (and then minima) of the groups of chunk `chunk`, `[groups][16]` signed bytes each.
+    #[inline]
     pub(crate) const fn sub_scales(self, chunk: usize) -> usize {
         let head = 2 * PANEL * (1 + self.minimum as usize);
         head + chunk * self.groups * PANEL * (1 + self.minimum as usize)
     }
 
     /// The integers of chunk `chunk`.
+    #[inline]
     pub(crate) const fn quads(self, chunk: usize) -> usize {
         let scales = if self.two_level() { self.sub_scales(self.chunks) } else { self.sub_scales(0) };
         scales + chunk * self.bits * (CHUNK * PANEL / 8)
     }
 
     /// The whole block.
+    #[inline]
     pub(crate) const fn panel_block(self) -> usize {
         self.quads(self.chunks)
     }
@@ -57,6 +60,8 @@ pub struct PackedMatrix {
     cols: usize,
     panel_bytes: usize,
     data: Aligned,
+    /// `[panels, 16]`, see [`PackedMatrix::limits`]; empty for floats and where panels come from outside.
+    limits: Vec<f32>,
 }
 
 impl PackedMatrix {
@@ -85,7 +90,15 @@ impl PackedMatrix {
                 }
             });
         }
-        Self { dtype, rows, cols, panel_bytes, data }
+        let mut packed = Self { dtype, rows, cols, panel_bytes, data, limits: Vec::new() };
+        if let Some(format) = Format::of(dtype) {
+            let mut limits = vec![0.0; packed.panels() * PANEL];
+            pool.chunks_mut(&mut limits, PANEL, &|index, limits| {
+                limits.copy_from_slice(&panel_limits(format, packed.panel(index)));
+            });
+            packed.limits = limits;
+        }
+        packed
     }
 
     /// A matrix of zeros, whose panels are to be filled with [`PackedMatrix::panels_mut`]. `None` if `cols` is not
@@ -94,7 +107,7 @@ impl PackedMatrix {
         dtype.row_bytes(cols)?;
         let panel_bytes = Self::bytes_of_panel(dtype, cols);
         let data = Aligned::zeroed(rows.div_ceil(PANEL).checked_mul(panel_bytes)?);
-        Some(Self { dtype, rows, cols, panel_bytes, data })
+        Some(Self { dtype, rows, cols, panel_bytes, data, limits: Vec::new() })
     }
 
     /// Take fewer or more rows: as many as the panels hold at least. What they hold is kept as far as it goes.
@@ -123,16 +136,19 @@ impl PackedMatrix {
     }
 
     /// The element type, that of the file.
+    #[inline]
     pub fn dtype(&self) -> DType {
         self.dtype
     }
 
     /// Outputs.
+    #[inline]
     pub fn rows(&self) -> usize {
         self.rows
     }
 
     /// Inputs.
+    #[inline]
     pub fn cols(&self) -> usize {
         self.cols
     }
@@ -143,18 +159,31 @@ impl PackedMatrix {
     }
 
     /// How many panels of 16 rows.
+    #[inline]
     pub(crate) fn panels(&self) -> usize {
         self.rows.div_ceil(PANEL)
     }
 
     /// Bytes of one panel.
+    #[inline]
     pub(crate) fn panel_bytes(&self) -> usize {
         self.panel_bytes
     }
 
     /// One panel.
+    #[inline]
     pub(crate) fn panel(&self, panel: usize) -> &[u8] {
         &self.data.as_slice()[panel * self.panel_bytes..(panel + 1) * self.panel_bytes]
+    }
+
+    /// For each row of a quantised panel the largest magnitude that its scales and minima allow.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "what AVX-512 rounds weights by"))]
+    pub(crate) fn limits(&self, panel: usize) -> [f32; PANEL] {
+        match (self.limits.as_chunks::<PANEL>().0.get(panel), Format::of(self.dtype)) {
+            (Some(limits), _) => *limits,
+            (None, Some(format)) => panel_limits(format, self.panel(panel)),
+            (None, None) => [f32::INFINITY; PANEL],
+        }
     }
 
     /// One row as numbers (an embedding look-up): `values` is `[cols]`.
@@ -197,6 +226,35 @@ impl PackedMatrix {
             }
         }
     }
+}
+
+/// [`PackedMatrix::limits`] of one panel.
+fn panel_limits(format: Format, panel: &[u8]) -> [f32; PANEL] {
+    let (lowest, highest) = (-format.offset, (1 << format.stored_bits) - 1 - format.offset);
+    let mut limits = [0.0_f32; PANEL];
+    for block in panel.chunks_exact(format.panel_block()) {
+        for (lane, limit) in limits.iter_mut().enumerate() {
+            let half =
+                |at: usize| f16::from_le_bytes([block[at + 2 * lane], block[at + 2 * lane + 1]]).to_f32();
+            let (d, m) = (half(0), if format.minimum { half(Format::MINIMA) } else { 0.0 });
+            for group in 0..format.chunks * format.groups {
+                let (chunk, g) = (group / format.groups, group % format.groups);
+                let sub = |what: usize| {
+                    block[format.sub_scales(chunk) + (what * format.groups + g) * PANEL + lane] as i8
+                };
+                let (scale, min) = match (format.two_level(), format.minimum) {
+                    (false, _) => (0, 0),
+                    (true, false) => (sub(0), 0),
+                    (true, true) => (sub(0), sub(1)),
+                };
+                let (scale, minimum) = format.group(d, m, scale, min);
+                for end in [lowest, highest] {
+                    *limit = limit.max((scale * end as f32 + minimum).abs());
+                }
+            }
+        }
+    }
+    limits
 }
 
 /// Repack the stored rows of one panel; lanes without a row stay zero.

@@ -32,6 +32,7 @@ impl<'a> Tile<'a> {
     }
 
     /// One row of the rectangle.
+    #[inline]
     pub(crate) fn row(&mut self, row: usize) -> &mut [f32] {
         assert!(row < self.rows, "row {row} of {}", self.rows);
         // SAFETY: inside the matrix by `new`'s assertions; exclusive by its contract and by `&mut self`.

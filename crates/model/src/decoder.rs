@@ -200,7 +200,7 @@ impl Decoder {
         let tokens = hidden.len() / width;
         rows.resize(&self.config, tokens);
         let cut = |len| hidden.chunks(len * width);
-        rows.slices(&self.config, on.compute, tokens, cut, |hidden, slice, buffers| {
+        rows.slices(&self.config, on, tokens, cut, |hidden, slice, buffers| {
             layer.project_qkv(on, hidden, slice.projected, buffers);
         });
     }
@@ -217,7 +217,7 @@ impl Decoder {
                 next.project_qkv(on, hidden, slice.projected, buffers);
             }
         };
-        rows.slices(&self.config, on.compute, tokens, |len| hidden.chunks_mut(len * width), work);
+        rows.slices(&self.config, on, tokens, |len| hidden.chunks_mut(len * width), work);
     }
 
     /// Norm, queries, keys and values of one layer, and no more: what attention in that layer would be given for
@@ -234,7 +234,7 @@ impl Decoder {
         let (tokens, rows) = (hidden.len() / width, &mut scratch.rows);
         rows.resize(&self.config, tokens);
         let cut = |len| hidden.chunks(len * width);
-        rows.slices(&self.config, on.compute, tokens, cut, |hidden, slice, buffers| {
+        rows.slices(&self.config, on, tokens, cut, |hidden, slice, buffers| {
             layer.project_keys(on, hidden, slice.projected.keys, buffers);
         });
         &scratch.rows.keys

@@ -240,7 +240,7 @@ impl Encoder {
         let width = self.config.hidden_size;
         let format = match self.precision {
             Precision::Exact => KvFormat::F32,
-            Precision::Fast => KvFormat::Bf16,
+            Precision::Fast | Precision::Coarse => KvFormat::Bf16,
         };
         let EncoderScratch { blocks, queries, keys, values, mixed, .. } = scratch;
         let shape = (format, heads, dim);

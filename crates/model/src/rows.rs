@@ -1,11 +1,13 @@
 //! The rows of a forward pass, cut into slices that threads work on by themselves.
 use crate::config::Config;
-use crate::layer::{Buffers, Projected, resize};
-use longleaf_kernel::Compute;
+use crate::layer::{Arithmetic, Buffers, Projected, resize};
+use longleaf_kernel::Precision;
 use std::sync::{Mutex, PoisonError};
 
 /// Tokens in a slice, at most: what a layer makes of them on the way stays in a core's second-level cache.
 const SLICE: usize = 128;
+/// The same in Coarse, where every slice rounds all of the weights for itself.
+const COARSE_SLICE: usize = 256;
 /// Tokens in a slice, at least: every slice reads all of the weights.
 const LEAST: usize = 64;
 
@@ -57,12 +59,13 @@ impl Rows {
     pub(crate) fn slices<H: Send, I: Iterator<Item = H>>(
         &mut self,
         config: &Config,
-        compute: &Compute,
+        on: Arithmetic<'_>,
         tokens: usize,
         cut: impl FnOnce(usize) -> I,
         work: impl Fn(H, Slice<'_>, &mut Buffers) + Sync,
     ) {
-        let len = slice_len(tokens, compute.pool().threads());
+        let most = if on.precision == Precision::Coarse { COARSE_SLICE } else { SLICE };
+        let len = slice_len(tokens, most, on.compute.pool().threads());
         let (queries, kv) = (config.query_size(), config.kv_size());
         let Self { queries: q, keys: k, values: v, mixed, buffers } = self;
         let buffers = &*buffers;
@@ -87,7 +90,7 @@ impl Rows {
             return;
         }
         let mut slices: Vec<_> = slices.map(Some).collect();
-        compute.pool().chunks_mut(&mut slices, 1, &|_, slice| {
+        on.compute.pool().chunks_mut(&mut slices, 1, &|_, slice| {
             if let Some((hidden, slice)) = slice[0].take() {
                 lend(buffers, |buffers| work(hidden, slice, buffers));
             }
@@ -104,12 +107,12 @@ fn lend<R>(all: &Mutex<Vec<Buffers>>, work: impl FnOnce(&mut Buffers) -> R) -> R
     result
 }
 
-/// Tokens in a slice of a pass of `tokens` tokens.
-fn slice_len(tokens: usize, threads: usize) -> usize {
+/// Tokens in a slice of a pass of `tokens` tokens, `most` at most.
+fn slice_len(tokens: usize, most: usize, threads: usize) -> usize {
     if tokens < LEAST * threads {
         return tokens.max(1);
     }
     // Every thread gets as much as the others, in whole blocks of sixteen rows of activations.
-    let rounds = tokens.div_ceil(SLICE * threads);
+    let rounds = tokens.div_ceil(most * threads);
     tokens.div_ceil(rounds * threads).next_multiple_of(16)
 }

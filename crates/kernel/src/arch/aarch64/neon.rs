@@ -3,11 +3,11 @@
 //! Element-wise operations and the softmax are the portable ones: NEON is what compilers make of them here.
 mod matmul;
 
-use crate::Kernels;
 use crate::activations::{Operand, Quantise};
 use crate::arch::scalar;
 use crate::attention::{Mix, Scores, Weights};
 use crate::matmul::Matmul;
+use crate::{Kernels, Precision};
 use std::arch::is_aarch64_feature_detected;
 
 /// Proof that this machine has NEON.
@@ -41,7 +41,7 @@ macro_rules! kernels {
                 $name
             }
 
-            fn operand(&self) -> Operand {
+            fn operand(&self, _precision: Precision) -> Operand {
                 Operand::Bytes
             }
 

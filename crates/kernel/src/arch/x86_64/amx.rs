@@ -13,7 +13,7 @@ use crate::attention::{Mix, Scores, Weights};
 use crate::ceilings::Arithmetic;
 use crate::matmul::Matmul;
 use crate::quantised::{DequantiseHead, QuantiseHead};
-use crate::{Kernels, KvFormat};
+use crate::{Kernels, KvFormat, Precision};
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
 use std::marker::PhantomData;
@@ -137,8 +137,8 @@ impl Kernels for Amx {
         "amx"
     }
 
-    fn operand(&self) -> Operand {
-        VECTORS.operand()
+    fn operand(&self, _precision: Precision) -> Operand {
+        Operand::Bytes
     }
 
     fn quantise(&self, block: &mut Quantise<'_>) {

@@ -4,13 +4,13 @@ mod ceilings;
 mod matmul;
 mod ops;
 
-use crate::Kernels;
 use crate::activations::{Operand, Quantise};
 use crate::arch::scalar;
 use crate::attention::{Mix, Scores, Weights};
 use crate::ceilings::Arithmetic;
 use crate::matmul::Matmul;
 use crate::quantised::{DequantiseHead, QuantiseHead};
+use crate::{Kernels, Precision};
 
 /// Proof that this machine has AVX2, FMA and F16C.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ impl Kernels for Avx2 {
         ops::rope(self, row, head_dim, cos, sin);
     }
 
-    fn operand(&self) -> Operand {
+    fn operand(&self, _precision: Precision) -> Operand {
         Operand::Words
     }
 

@@ -1,5 +1,6 @@
 //! 512-bit vectors: AVX-512 F, BW, DQ, VL and VNNI (Ice Lake, Zen 4 and later).
 mod attention;
+mod bytes;
 mod ceilings;
 pub(super) mod matmul;
 mod ops;
@@ -12,7 +13,7 @@ use crate::attention::{Mix, Scores, Weights};
 use crate::ceilings::Arithmetic;
 use crate::matmul::Matmul;
 use crate::quantised::{DequantiseHead, QuantiseHead};
-use crate::{Kernels, KvFormat};
+use crate::{Kernels, KvFormat, Precision};
 
 /// Proof that this machine has AVX-512 F, BW, DQ, VL and VNNI, and everything [`super::avx2`] asks for.
 #[derive(Debug)]
@@ -44,8 +45,11 @@ impl Kernels for Avx512 {
         "avx512"
     }
 
-    fn operand(&self) -> Operand {
-        Operand::Bytes
+    fn operand(&self, precision: Precision) -> Operand {
+        match precision {
+            Precision::Exact | Precision::Fast => Operand::Bytes,
+            Precision::Coarse => Operand::Spans,
+        }
     }
 
     fn quantise(&self, block: &mut Quantise<'_>) {
@@ -55,7 +59,7 @@ impl Kernels for Avx512 {
 
     fn matmul(&self, task: Matmul<'_>) {
         // SAFETY: the token proves the instructions.
-        unsafe { matmul::matmul(task) }
+        unsafe { if bytes::serves(&task) { bytes::matmul(task) } else { matmul::matmul(task) } }
     }
 
     fn scores(&self, scores: &mut Scores<'_>) {

@@ -277,8 +277,8 @@ pub(in crate::arch::x86_64) struct Head {
 
 /// The scales of a chunk's groups: `value = d · (u − offset) − minus_m`.
 pub(in crate::arch::x86_64) struct Scales {
-    d: [__m512; 2],
-    minus_m: [__m512; 2],
+    pub(super) d: [__m512; 2],
+    pub(super) minus_m: [__m512; 2],
 }
 
 impl Head {
