@@ -88,6 +88,7 @@ fn blank(task: &str, score: &str, index: usize, choice: &Choice, model: &Model) 
         item: index,
         method: "dense".to_owned(),
         model: model.name(),
+        precision: crate::run::precision(model).to_owned(),
         prompt: crate::run::hash(&parts),
         expected: vec![choice.right.to_string()],
         ..Row::default()

@@ -2,9 +2,11 @@
 //! the model, and how its answer is taken down are the same.
 mod chain;
 mod count;
+mod evidence;
 
 use crate::item::{Item, Pose};
 use crate::{Error, Event};
+use evidence::{Keep, narrow};
 use longleaf_engine::memory::{Asking, Coverage, Excerpt, Stages};
 use longleaf_engine::store::ContentHash;
 use longleaf_engine::{Answer, Document, Memory, Message, Model, Progress, Request, Role, Session, Special};
@@ -221,6 +223,7 @@ impl<'m> Answering<'m> {
             Asking { stages, passages: Some(passages), candidates, ..all }
         };
         let mut found = Found::default();
+        let mut asked = Vec::new();
         match &item.pose {
             Pose::Find { questions, passages, all } => {
                 for question in questions {
@@ -233,6 +236,7 @@ impl<'m> Answering<'m> {
             Pose::Chain { question, hops, passages } if method == Method::Longleaf => {
                 let (hops, passages) = (*hops, *passages);
                 chain::follow(question, hops, |question| {
+                    asked.push(question.to_owned());
                     let finding = memory.find(question, &asking(passages), &mut |_| ())?;
                     Ok::<_, Error>(found.add(
                         finding.excerpts,
@@ -254,7 +258,16 @@ impl<'m> Answering<'m> {
                 found.add(finding.excerpts, passages, finding.confidence, finding.coverage);
             }
         }
-        let mut selection = found.selection();
+        let mut selection = match (method, &item.pose) {
+            (Method::Longleaf, Pose::Find { questions, all, .. }) => {
+                let keep = if *all { Keep::Evidence } else { Keep::Others };
+                found.selection(|passages| narrow(passages, questions, keep))
+            }
+            (Method::Longleaf, Pose::Chain { .. }) => {
+                found.selection(|passages| narrow(passages, &asked, Keep::Evidence))
+            }
+            _ => found.selection(|passages| passages.iter().map(|passage| (*passage).to_owned()).collect()),
+        };
         (selection.read_s, selection.find_s) = (read_s, start.elapsed().as_secs_f64());
         // Passages beyond the window are the last of the text.
         while self.prompt(item, &selection.text)?.len() + item.max_tokens > self.model.config().window {
@@ -328,8 +341,8 @@ impl Found {
         taken
     }
 
-    /// In the order of the text.
-    fn selection(mut self) -> Selection {
+    /// In the order of the text, what `narrow` leaves of each.
+    fn selection(mut self, narrow: impl FnOnce(&[&str]) -> Vec<String>) -> Selection {
         self.excerpts.sort_by(|a, b| (&a.document, a.start).cmp(&(&b.document, b.start)));
         let mut joined: Vec<Excerpt> = Vec::new();
         for excerpt in self.excerpts {
@@ -341,6 +354,9 @@ impl Found {
             }
         }
         let texts: Vec<&str> = joined.iter().map(|excerpt| excerpt.text.trim()).collect();
+        let narrowed = narrow(&texts);
+        let texts: Vec<&str> =
+            narrowed.iter().map(|text| text.trim()).filter(|text| !text.is_empty()).collect();
         Selection {
             text: texts.join(GAP),
             blocks: self.coverage.map(|coverage| (coverage.blocks_total, joined.len())),
@@ -386,7 +402,7 @@ mod tests {
         let mut found = Found::default();
         found.add(vec![excerpt(text, 34, 50), excerpt(text, 0, 15)], 2, 0.5, coverage);
         found.add(vec![excerpt(text, 40, 68), excerpt(text, 8, 20)], 1, 0.2, coverage);
-        let selection = found.selection();
+        let selection = found.selection(|texts| texts.iter().map(|text| (*text).to_owned()).collect());
         assert_eq!(selection.text, "The oak is old.\n...\nThe ash is tall. The fir is green.");
         assert_eq!((selection.blocks, selection.confidence), (Some((9, 2)), Some(0.5)));
     }

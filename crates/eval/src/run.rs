@@ -4,6 +4,8 @@ use crate::item::Item;
 use crate::method::{Answering, Method, Taken};
 use crate::score::Scorer;
 use crate::{Error, Event, Source, Suite};
+use longleaf_engine::Model;
+use longleaf_engine::kernel::Precision;
 use longleaf_engine::store::ContentHash;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -42,6 +44,9 @@ pub struct Row {
     pub method: String,
     /// The model's name.
     pub model: String,
+    /// How closely it computed: exact or fast.
+    #[serde(default)]
+    pub precision: String,
     /// The seed of the items.
     pub seed: u64,
     /// Hash of the whole context with its prompt: rows of other contexts or prompts are not taken for this one.
@@ -121,7 +126,10 @@ impl Row {
         let key = |row: &Self| {
             (row.suite.clone(), row.task.clone(), row.length, row.item, row.method.clone(), row.model.clone())
         };
-        key(self) == key(other) && self.seed == other.seed && self.prompt == other.prompt
+        key(self) == key(other)
+            && self.seed == other.seed
+            && self.prompt == other.prompt
+            && self.precision == other.precision
     }
 }
 
@@ -139,14 +147,14 @@ pub fn run<E: From<Error>>(
     watch: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
 ) -> Result<Vec<Row>, E> {
     let mut rows = Vec::new();
-    let model = answering.model.name();
+    let model = answering.model;
     for &length in &plan.lengths {
         for &task in &plan.tasks {
             for index in 0..plan.items {
                 let Some(item) = source.item(task, length, index)? else { break };
                 answering.last.clear();
                 for &method in &plan.methods {
-                    let mut row = blank(plan, &item, method, &model);
+                    let mut row = blank(plan, &item, method, model);
                     if let Some(known) = known.iter().find(|known| known.is(&row)) {
                         rows.push(known.clone());
                         continue;
@@ -165,7 +173,7 @@ pub fn run<E: From<Error>>(
     Ok(rows)
 }
 
-fn blank(plan: &Plan, item: &Item, method: Method, model: &str) -> Row {
+fn blank(plan: &Plan, item: &Item, method: Method, model: &Model) -> Row {
     let frame = &item.frame;
     Row {
         suite: plan.suite.name().to_owned(),
@@ -173,12 +181,21 @@ fn blank(plan: &Plan, item: &Item, method: Method, model: &str) -> Row {
         length: item.length,
         item: item.index,
         method: method.name().to_owned(),
-        model: model.to_owned(),
+        model: model.name(),
+        precision: precision(model).to_owned(),
         seed: plan.seed,
         prompt: hash(&[&frame.before, &item.context, &frame.after, &frame.prefix]),
         depth: item.depth,
         expected: item.expected.clone(),
         ..Row::default()
+    }
+}
+
+/// How closely a model computes.
+pub(crate) fn precision(model: &Model) -> &'static str {
+    match model.decoder().precision() {
+        Precision::Exact => "exact",
+        Precision::Fast => "fast",
     }
 }
 

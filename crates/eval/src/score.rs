@@ -78,7 +78,7 @@ fn numbers(text: &str) -> Vec<String> {
 
 fn only_label(answer: &str, wanted: &str, labels: &[String], question: &str) -> bool {
     let (answer, question) = (answer.to_lowercase(), question.to_lowercase());
-    let ends = [".", "<context>", "<example>", "question"];
+    let ends = [".", "<context>", "<example>"];
     let said = ends.iter().fold(answer.as_str(), |said, end| said.split(end).next().unwrap_or(said));
     let named: Vec<String> = labels
         .iter()

@@ -94,6 +94,11 @@ impl Decoder {
         })
     }
 
+    /// How closely products follow f32 arithmetic.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
     /// The same decoder with other arithmetic.
     #[must_use]
     pub fn with_precision(mut self, precision: Precision) -> Self {

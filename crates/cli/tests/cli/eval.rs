@@ -68,6 +68,7 @@ fn rows_then_cells_and_a_second_run_goes_on() {
             "length",
             "method",
             "model",
+            "precision",
             "prompt",
             "prompt_tokens",
             "score",
