@@ -573,6 +573,8 @@ pub(crate) enum Suite {
     Lm,
     /// SciFact: which abstracts does a claim concern? (scifact)
     Search,
+    /// The table of the rows in --file, and with --out their curves as SVG files in that folder
+    Plot,
 }
 
 /// Who answers.

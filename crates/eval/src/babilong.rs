@@ -108,6 +108,7 @@ impl Source for Babilong<'_> {
         let order = Random::new(self.seed, &[&"babilong", &task]).sample(stories.len(), index + 1);
         let Some(story) = order.get(index).map(|at| &stories[*at]) else { return Ok(None) };
         let frame = Frame {
+            example: String::new(),
             before: prompt.before.clone(),
             after: prompt.after.replace("{question}", &story.question),
             prefix: String::new(),

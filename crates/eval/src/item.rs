@@ -32,6 +32,8 @@ pub struct Item {
 /// A prompt with a place for the context.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
+    /// A solved item before all else, where the task has one.
+    pub example: String,
     /// Before the context.
     pub before: String,
     /// After it, the question included.
@@ -45,7 +47,7 @@ pub struct Frame {
 impl Frame {
     /// The user's part of the prompt.
     pub fn prompt(&self, context: &str) -> String {
-        [&self.before, context, &self.after].concat()
+        [&self.example, &self.before, context, &self.after].concat()
     }
 }
 

@@ -4,7 +4,7 @@
 //! * [`Item`]: a question about a context; [`Scorer`]: what an answer to it is worth, as the family published it.
 //! * [`Method`]: what of the context the model reads: all of it, its end, what a memory or BM25 finds.
 //! * [`likelihood`] and [`search`]: suites without a context: endings that a model finds likeliest, and ranked documents.
-//! * [`run`]: rows, one for each item and method, resumable; [`cells`] and [`table`]: what they come to.
+//! * [`run`]: rows, one for each item and method, resumable; [`cells`], [`table`] and [`curves`]: what they come to.
 //!
 //! A method sees the context, the prompt and how the question is put in plain words ([`Pose`]). It never sees what is
 //! expected, and all items of a task are put in the same way.
@@ -16,6 +16,7 @@ mod interval;
 mod item;
 mod likelihood;
 mod method;
+mod plot;
 mod random;
 mod records;
 mod ruler;
@@ -31,6 +32,7 @@ pub use interval::wilson;
 pub use item::{Frame, Item, Pose, Words};
 pub use likelihood::{TASKS as LIKELIHOOD_TASKS, likelihood};
 pub use method::{Answering, Method, Taken};
+pub use plot::curves;
 pub use run::{Cell, Plan, Row, RowCoverage, RowTimings, cells, run, table, tokens};
 pub use score::{Scorer, normalise};
 pub use suite::{Event, Source, Suite};

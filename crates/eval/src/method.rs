@@ -4,7 +4,7 @@ mod chain;
 mod count;
 mod evidence;
 
-use crate::item::{Item, Pose};
+use crate::item::{Frame, Item, Pose};
 use crate::{Error, Event};
 use evidence::{Keep, narrow};
 use longleaf_engine::memory::{Asking, Coverage, Excerpt, Stages};
@@ -112,7 +112,7 @@ impl<'m> Answering<'m> {
         let window = self.model.config().window;
         let selection = match method {
             Method::Dense => {
-                let prompt = self.prompt(item, &item.context)?;
+                let prompt = self.prompt(&item.frame, &item.context)?;
                 if prompt.len() + item.max_tokens > window {
                     return Ok(None);
                 }
@@ -121,12 +121,17 @@ impl<'m> Answering<'m> {
             Method::Truncated => Selection { text: self.newest(item)?.to_owned(), ..Selection::default() },
             Method::Longleaf | Method::Lexical => self.select(item, method, watch)?,
         };
-        let prompt = self.prompt(item, &selection.text)?;
+        let mut frame = item.frame.clone();
+        if method == Method::Longleaf && matches!(item.pose, Pose::Count { .. }) {
+            // The example shows how to count a list, and the counting is done.
+            frame.example.clear();
+        }
+        let prompt = self.prompt(&frame, &selection.text)?;
         let known = self.last.iter().find(|(other, _)| *other == prompt).map(|(_, taken)| taken.clone());
         let taken = if let Some(known) = known {
             Taken { blocks: None, confidence: None, ..known }
         } else {
-            let answer = self.generate(item, prompt.clone(), watch)?;
+            let answer = self.generate(item.max_tokens, prompt.clone(), watch)?;
             Taken {
                 text: answer.text,
                 prompt_tokens: answer.prompt_tokens,
@@ -148,12 +153,12 @@ impl<'m> Answering<'m> {
 
     fn generate(
         &self,
-        item: &Item,
+        max_tokens: usize,
         prompt: Vec<TokenId>,
         watch: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<Answer, Error> {
-        let length = (prompt.len() + item.max_tokens).min(self.model.config().window);
-        let request = Request { prompt, max_tokens: Some(item.max_tokens), ..Request::default() };
+        let length = (prompt.len() + max_tokens).min(self.model.config().window);
+        let request = Request { prompt, max_tokens: Some(max_tokens), ..Request::default() };
         let mut interrupted = false;
         let answer = Session::new(self.model, Visible::All, length).generate(&request, &mut |progress| {
             let event = match progress {
@@ -167,23 +172,23 @@ impl<'m> Answering<'m> {
         if interrupted { Err(Error::Interrupted) } else { Ok(answer) }
     }
 
-    /// The prompt of an item with this text in the context's place.
-    fn prompt(&self, item: &Item, context: &str) -> Result<Vec<TokenId>, Error> {
-        let content = item.frame.prompt(context);
-        let mut prompt = if item.frame.raw {
+    /// A prompt with this text in the context's place.
+    fn prompt(&self, frame: &Frame, context: &str) -> Result<Vec<TokenId>, Error> {
+        let content = frame.prompt(context);
+        let mut prompt = if frame.raw {
             self.model.plain_prompt(&content)
         } else {
             self.model.chat_prompt(&[Message::new(Role::User, content)])?
         };
-        if !item.frame.prefix.is_empty() {
-            prompt.extend::<Vec<TokenId>>(self.model.tokenizer().encode(&item.frame.prefix, Special::Text));
+        if !frame.prefix.is_empty() {
+            prompt.extend::<Vec<TokenId>>(self.model.tokenizer().encode(&frame.prefix, Special::Text));
         }
         Ok(prompt)
     }
 
     /// The end of the context, as much as the window holds beside the prompt and the answer.
     fn newest<'c>(&self, item: &'c Item) -> Result<&'c str, Error> {
-        let around = self.prompt(item, "")?.len() + item.max_tokens + 1;
+        let around = self.prompt(&item.frame, "")?.len() + item.max_tokens + 1;
         let room = self.model.config().window.saturating_sub(around);
         let encoding = self.model.tokenizer().encode_with_offsets(&item.context, Special::Text);
         let first = encoding.ids.len().saturating_sub(room);
@@ -191,7 +196,7 @@ impl<'m> Answering<'m> {
         let mut text = &item.context[item.context.ceil_char_boundary(start)..];
         // Cut in another place, text may have a token more.
         while !text.is_empty()
-            && self.prompt(item, text)?.len() + item.max_tokens > self.model.config().window
+            && self.prompt(&item.frame, text)?.len() + item.max_tokens > self.model.config().window
         {
             text = &text[text.ceil_char_boundary(text.len().min(16))..];
         }
@@ -270,7 +275,8 @@ impl<'m> Answering<'m> {
         };
         (selection.read_s, selection.find_s) = (read_s, start.elapsed().as_secs_f64());
         // Passages beyond the window are the last of the text.
-        while self.prompt(item, &selection.text)?.len() + item.max_tokens > self.model.config().window {
+        while self.prompt(&item.frame, &selection.text)?.len() + item.max_tokens > self.model.config().window
+        {
             let Some((shorter, _)) = selection.text.rsplit_once(GAP) else { break };
             selection.text = shorter.to_owned();
         }

@@ -163,6 +163,7 @@ impl Source for Records<'_> {
         let Some(asked) = order.get(index).map(|at| &self.all[self.asked[*at]]) else { return Ok(None) };
         let answer = if self.kv { KV_ANSWER } else { LINES_ANSWER };
         let frame = Frame {
+            example: String::new(),
             before: self.before.clone(),
             after: self.after.replace("{key}", &asked.key),
             prefix: String::new(),

@@ -65,7 +65,8 @@ impl<'m> Ruler<'m> {
 
     /// Tokens that are left for the context.
     fn room(&self, task: &str, length: usize, frame: &Frame, answer: usize) -> Result<usize, Error> {
-        let words = [&frame.before, &frame.after, &frame.prefix].map(|text| self.tokens(text));
+        let words =
+            [&frame.example, &frame.before, &frame.after, &frame.prefix].map(|text| self.tokens(text));
         let least = words.iter().sum::<usize>() + answer + TEMPLATE_TOKENS;
         length.checked_sub(least).filter(|room| *room >= 64).ok_or_else(|| Error::Long {
             task: task.to_owned(),

@@ -184,7 +184,7 @@ fn blank(plan: &Plan, item: &Item, method: Method, model: &Model) -> Row {
         model: model.name(),
         precision: precision(model).to_owned(),
         seed: plan.seed,
-        prompt: hash(&[&frame.before, &item.context, &frame.after, &frame.prefix]),
+        prompt: hash(&[&frame.example, &frame.before, &item.context, &frame.after, &frame.prefix]),
         depth: item.depth,
         expected: item.expected.clone(),
         ..Row::default()

@@ -60,6 +60,7 @@ impl Source for Echo {
             context: format!("oak elm oak item {index} of {task} "),
             shelf: "echo".to_owned(),
             frame: crate::Frame {
+                example: String::new(),
                 before: "Words: ".to_owned(),
                 after: "\nWhich?".to_owned(),
                 prefix: "They".to_owned(),

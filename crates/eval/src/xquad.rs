@@ -77,6 +77,7 @@ impl Source for Xquad {
             context,
             shelf: if whole { "xquad".to_owned() } else { "xquad paragraph".to_owned() },
             frame: Frame {
+                example: String::new(),
                 before: String::new(),
                 after: format!(
                     "\n\nQuestion: {}\nAnswer with as few words of the text as possible.",

@@ -65,6 +65,7 @@ pub(crate) fn eval(args: &Eval, settings: &Settings) -> Result<()> {
         Suite::Xquad => families::family(longleaf_eval::Suite::Xquad, args, settings),
         Suite::Lm => families::likelihood(args, settings),
         Suite::Search => families::search(args, settings),
+        Suite::Plot => families::plot(args, settings),
     }
 }
 

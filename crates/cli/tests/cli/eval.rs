@@ -90,6 +90,11 @@ fn rows_then_cells_and_a_second_run_goes_on() {
     assert_eq!(again.len(), 1 + cells.len(), "one row was missing");
     assert_eq!(timeless(&again[..1]), timeless(&rows[7..]));
     assert_eq!(fs::read_to_string(out).expect("kept").lines().count(), 8);
+    let drawn = folder.path().join("curves");
+    let plot = ["eval", "plot", "--file", out, "--out", drawn.to_str().expect("utf-8")];
+    assert!(stdout(&plot).starts_with("| task | length | dense | truncated |"));
+    let svg = fs::read_to_string(drawn.join("xquad-collection-f1.svg")).expect("drawn");
+    assert_eq!(svg.matches("<circle").count(), 2);
     assert!(stdout(&kept[..kept.len() - 3]).starts_with("| task | length | dense | truncated |"));
 }
 
@@ -112,6 +117,7 @@ fn what_is_missing_is_named() {
         (vec!["eval", "ruler", "-m", MODEL, "--data", data, "--memory-tokens", "4G"], 2, "4096, 4K or 1M"),
         (vec!["eval", "kv", "-m", MODEL, "--data", data], 1, "--data names the folder"),
         (vec!["eval", "ppl", "-m", MODEL], 2, "--file"),
+        (vec!["eval", "plot"], 2, "needs --file"),
     ] {
         let output = output(&args);
         let stderr = String::from_utf8(output.stderr).expect("utf-8");

@@ -182,3 +182,32 @@ fn hidden_facts_are_found_answered_and_cited_and_absent_ones_are_not() {
     assert!(share("absent and called not found") >= 0.75, "not found what is absent");
     assert!(share("present but called not found") <= 0.15, "found what is there");
 }
+
+#[test]
+fn quality_of_long_texts_has_a_floor() {
+    if !fetched() || answer(&["doctor", "--json"])["kernels"]["used"] == "scalar" {
+        return;
+    }
+    // Tasks that need no data: look-alikes, counted words and a needle in noise.
+    let args = [
+        "eval",
+        "ruler",
+        "--data",
+        ".",
+        "--memory-tokens",
+        "2K",
+        "--items",
+        "3",
+        "--method",
+        "longleaf",
+        "--json",
+    ];
+    let tasks = ["--task", "niah_single_1,niah_multikey_2,fwe"];
+    let output = with_home(&[&args[..], &tasks].concat()).output().expect("the binary runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("utf-8");
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let average = lines.last().expect("cells");
+    assert_eq!((average["task"].as_str(), average["n"].as_u64()), (Some("average of 3"), Some(9)));
+    assert!(average["score"].as_f64().expect("a number") >= 0.8, "{text}");
+}

@@ -77,7 +77,7 @@ pub(super) fn narrow(passages: &[&str], questions: &[String], keep: Keep) -> Vec
 fn words(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
     words
-        .map(|word| word.to_lowercase())
+        .map(str::to_lowercase)
         .map(|word| word.strip_suffix('s').map_or(word.clone(), str::to_owned))
         .collect()
 }

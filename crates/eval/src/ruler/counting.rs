@@ -28,7 +28,8 @@ impl Ruler<'_> {
         // The list before it is an example with its answer, as RULER has it.
         let example = format!("{before}{context}{after}{prefix} {}\n", numbered(&answer));
         let frame = Frame {
-            before: format!("{example}{before}"),
+            example,
+            before: before.to_owned(),
             after: after.to_owned(),
             prefix: prefix.to_owned(),
             raw: false,
@@ -67,6 +68,7 @@ impl Ruler<'_> {
 
     pub(super) fn frequent_words(&mut self, length: usize, index: usize) -> Result<Item, Error> {
         let frame = Frame {
+            example: String::new(),
             before: "Read the following coded text and track the frequency of each coded word. Find the three most \
                      frequently appeared coded words. "
                 .to_owned(),

@@ -134,6 +134,7 @@ impl Ruler<'_> {
         let order = Random::new(self.seed, &[&"ruler", &task]).sample(documents.questions.len(), index + 1);
         let Some(asked) = order.get(index).map(|at| &documents.questions[*at]) else { return Ok(None) };
         let frame = Frame {
+            example: String::new(),
             before: format!("{INSTRUCTION}\n\nThe following are given documents.\n\n"),
             after: format!("\n\n{INSTRUCTION}\n\nQuestion: {}", asked.text),
             prefix: " Answer:".to_owned(),

@@ -58,6 +58,7 @@ fn frame(kind: &str, query: &str, one: bool) -> Frame {
     // Of one, RULER says "number" and not "numbers".
     let kind = if one { &kind[..kind.len() - 1] } else { kind };
     Frame {
+        example: String::new(),
         before: format!(
             "{some} special magic {kind} {are} hidden within the following text. Make sure to memorize it. \
              I will quiz you about the {kind} afterwards.\n"

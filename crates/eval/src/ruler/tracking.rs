@@ -23,6 +23,7 @@ impl Ruler<'_> {
         let mut chain = vec![format!("VAR {} = {value}", variables[0])];
         chain.extend(variables.windows(2).map(|pair| format!("VAR {} = VAR {}", pair[1], pair[0])));
         let frame = Frame {
+            example: String::new(),
             before:
                 "Memorize and track the chain(s) of variable assignment hidden in the following text.\n\n"
                     .to_owned(),

@@ -8,7 +8,9 @@ use indicatif::ProgressBar;
 use longleaf_engine::Embedder;
 use longleaf_engine::passages::{By, Passages};
 use longleaf_eval::search::{Collection, Lexical, Meaning, Ranking};
-use longleaf_eval::{Answering, Event, LIKELIHOOD_TASKS, Plan, Row, Suite, cells, run, table, tokens};
+use longleaf_eval::{
+    Answering, Event, LIKELIHOOD_TASKS, Plan, Row, Suite, cells, curves, run, table, tokens,
+};
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::ops::ControlFlow;
@@ -173,6 +175,37 @@ pub(crate) fn search(args: &Eval, settings: &Settings) -> Result<()> {
         }
         Ok(all)
     })
+}
+
+/// `longleaf eval plot`
+pub(crate) fn plot(args: &Eval, settings: &Settings) -> Result<()> {
+    if args.file.is_empty() {
+        return Err(
+            UsageError("eval plot needs --file ROWS, what --out of earlier runs kept".to_owned()).into()
+        );
+    }
+    let mut rows = Vec::new();
+    for path in &args.file {
+        rows.extend(read_rows(path)?);
+    }
+    rows.sort_by(|a, b| (&a.suite, a.length).cmp(&(&b.suite, b.length)));
+    let cells = cells(&rows);
+    if let Some(folder) = &args.out {
+        fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        let mut drawn: Vec<(&str, &str)> = Vec::new();
+        for cell in &cells {
+            let what = (cell.suite.as_str(), cell.task.as_str());
+            let Some(svg) = curves(&cells, what.0, what.1).filter(|_| !drawn.contains(&what)) else {
+                continue;
+            };
+            drawn.push(what);
+            let name = format!("{}-{}.svg", what.0, what.1)
+                .replace(|c: char| !c.is_ascii_alphanumeric() && c != '.', "-");
+            let path = folder.join(name);
+            fs::write(&path, svg).with_context(|| path.display().to_string())?;
+        }
+    }
+    if settings.json { cells.iter().try_for_each(output::json) } else { output::text(&table(&cells)) }
 }
 
 /// The rows of an earlier run. A last line that was cut off by a kill is dropped from the file too.

@@ -1,0 +1,123 @@
+//! Score against length as a drawing (SVG), for documents.
+use crate::run::{Cell, tokens};
+use std::fmt::Write;
+
+const WIDTH: f64 = 640.0;
+const HEIGHT: f64 = 360.0;
+/// Around the axes: left, right, top, bottom.
+const MARGIN: (f64, f64, f64, f64) = (48.0, 120.0, 32.0, 40.0);
+/// One for each method; told apart without colour by their marks.
+const COLOURS: [&str; 4] = ["#1b6e3c", "#1f4e9c", "#b3541e", "#7a7a7a"];
+
+/// A curve for each method of one task, with its intervals; lengths stand at equal distances. `None` if there is no
+/// such task among the cells.
+pub fn curves(cells: &[Cell], suite: &str, task: &str) -> Option<String> {
+    let cells: Vec<&Cell> = cells.iter().filter(|cell| cell.suite == suite && cell.task == task).collect();
+    let mut lengths: Vec<usize> = cells.iter().map(|cell| cell.length).collect();
+    lengths.sort_unstable();
+    lengths.dedup();
+    let mut methods: Vec<&str> = Vec::new();
+    for cell in &cells {
+        if !methods.contains(&cell.method.as_str()) {
+            methods.push(&cell.method);
+        }
+    }
+    if cells.is_empty() {
+        return None;
+    }
+    let (left, right, top, bottom) = MARGIN;
+    let step = (WIDTH - left - right) / (lengths.len().max(2) - 1) as f64;
+    let x = |at: usize| left + step * at as f64;
+    let y = |score: f64| HEIGHT - bottom - score * (HEIGHT - top - bottom);
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" \
+         font-size=\"12\">\n<rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"white\"/>\n\
+         <text x=\"{left}\" y=\"18\" font-size=\"14\">{suite}: {task}</text>\n"
+    );
+    for percent in [0, 25, 50, 75, 100] {
+        let at = y(f64::from(percent) / 100.0);
+        let _ = writeln!(
+            svg,
+            "<path d=\"M{left} {at:.1}H{:.1}\" stroke=\"#ddd\"/><text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{percent}</text>",
+            WIDTH - right,
+            left - 6.0,
+            at + 4.0
+        );
+    }
+    for (at, length) in lengths.iter().enumerate() {
+        let (x, y) = (x(at), HEIGHT - bottom + 18.0);
+        let _ = writeln!(
+            svg,
+            "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"middle\">{}</text>",
+            tokens(*length)
+        );
+    }
+    for (number, method) in methods.iter().enumerate() {
+        let colour = COLOURS[number % COLOURS.len()];
+        // Methods stand a little beside one another, so that equal scores can be told apart.
+        let aside = (number as f64 - (methods.len() - 1) as f64 / 2.0) * 4.0;
+        let mut points = String::new();
+        for (at, length) in lengths.iter().enumerate() {
+            let Some(cell) = cells.iter().find(|cell| cell.length == *length && cell.method == *method)
+            else {
+                continue;
+            };
+            let (px, py) = (x(at) + aside, y(cell.score));
+            let _ = write!(points, "{px:.1},{py:.1} ");
+            let _ = writeln!(
+                svg,
+                "<path d=\"M{px:.1} {:.1}V{:.1}\" stroke=\"{colour}\" stroke-opacity=\"0.5\"/>\
+                 <circle cx=\"{px:.1}\" cy=\"{py:.1}\" r=\"3\" fill=\"{colour}\"><title>{method} {}: {:.1} % of {}</title></circle>",
+                y(cell.low),
+                y(cell.high),
+                tokens(*length),
+                cell.score * 100.0,
+                cell.n
+            );
+        }
+        let dash = ["", "6 3", "2 3", "8 3 2 3"][number % 4];
+        let _ = writeln!(
+            svg,
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\" stroke-dasharray=\"{dash}\"/>",
+            points.trim_end()
+        );
+        let (lx, ly) = (WIDTH - right + 12.0, top + 18.0 * number as f64);
+        let _ = writeln!(
+            svg,
+            "<path d=\"M{lx} {ly}h22\" stroke=\"{colour}\" stroke-width=\"2\" stroke-dasharray=\"{dash}\"/>\
+             <text x=\"{}\" y=\"{}\">{method}</text>",
+            lx + 28.0,
+            ly + 4.0
+        );
+    }
+    svg.push_str("</svg>\n");
+    Some(svg)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_curve_has_its_points_where_they_belong() {
+        let cell = |length, method: &str, score| Cell {
+            suite: "ruler".to_owned(),
+            task: "vt".to_owned(),
+            length,
+            method: method.to_owned(),
+            score,
+            low: score - 0.1,
+            high: score + 0.1,
+            n: 10,
+        };
+        let cells = [cell(4096, "longleaf", 0.9), cell(1 << 20, "longleaf", 0.8), cell(4096, "dense", 0.7)];
+        let svg = curves(&cells, "ruler", "vt").unwrap();
+        assert_eq!(svg.matches("<circle").count(), 3);
+        assert_eq!(svg.matches("<polyline").count(), 2);
+        assert!(svg.contains(">4K<") && svg.contains(">1M<") && svg.contains("longleaf 1M: 80.0 % of 10"));
+        let heights: Vec<f64> =
+            svg.split("cy=\"").skip(1).map(|rest| rest.split('"').next().unwrap().parse().unwrap()).collect();
+        assert!(heights[0] < heights[1] && heights[1] < heights[2], "better is higher: {heights:?}");
+        assert_eq!(curves(&cells, "ruler", "cwe"), None);
+    }
+}
