@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 #[non_exhaustive]
 pub enum Error {
     /// A file of the data could not be read.
-    #[error("{}: {source}; --data names the folder that holds it", path.display())]
+    #[error("{}: {reason}; --data names the folder that holds it", path.display())]
     Data {
         /// The file.
         path: PathBuf,
         /// The system's reason.
-        source: io::Error,
+        reason: io::Error,
     },
     /// A file of the data is not what its suite expects.
     #[error("{}: {expected} expected{}", path.display(), place(*.line))]
@@ -73,6 +73,6 @@ fn place(line: usize) -> String {
 
 impl Error {
     pub(crate) fn data(path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Data { path: path.to_owned(), source }
+        move |reason| Self::Data { path: path.to_owned(), reason }
     }
 }

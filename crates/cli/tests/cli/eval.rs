@@ -115,7 +115,7 @@ fn what_is_missing_is_named() {
         (vec!["eval", "ruler", "-m", MODEL], 2, "needs --data"),
         (vec!["eval", "ruler", "-m", MODEL, "--data", data, "--task", "fly"], 2, "it has niah_single_1, "),
         (vec!["eval", "ruler", "-m", MODEL, "--data", data, "--memory-tokens", "4G"], 2, "4096, 4K or 1M"),
-        (vec!["eval", "kv", "-m", MODEL, "--data", data], 1, "--data names the folder"),
+        (vec!["eval", "kv", "-m", MODEL, "--data", data, "--method", "dense"], 1, "--data names the folder"),
         (vec!["eval", "ppl", "-m", MODEL], 2, "--file"),
         (vec!["eval", "plot"], 2, "needs --file"),
     ] {

@@ -107,10 +107,14 @@ pub(crate) fn family(suite: Suite, args: &Eval, settings: &Settings) -> Result<(
         Plan { suite, tasks, lengths, items: args.items.get(), seed: args.seed, methods: methods.collect() };
     let total = plan.tasks.len() * plan.lengths.len() * plan.items * plan.methods.len();
     let rows = Rows::new(args, settings, total)?;
-    let model = pull::open(&args.model.model, settings)?;
-    let reader = add::open_to_read(&args.model.model, settings)?;
+    // The baselines that keep no memory need no heads that find.
+    let finds = args.method.iter().any(|method| matches!(method, Method::Longleaf | Method::Lexical));
+    let name = &args.model.model;
+    let model = if finds { pull::open_to_find(name, settings)? } else { pull::open(name, settings)? };
+    let reader = finds.then(|| add::open_to_read(name, settings)).transpose()?;
+    let reader = reader.as_ref().unwrap_or(&model);
     let mut source = suite.open(data, args.seed, &model)?;
-    let mut answering = Answering::new(&model, &reader, settings.home.join("eval"), settings.ram);
+    let mut answering = Answering::new(&model, reader, settings.home.join("eval"), settings.ram);
     rows.make(|known, keep, watch| run(&plan, source.as_mut(), &mut answering, known, keep, watch))
 }
 
