@@ -137,7 +137,7 @@ impl Ruler<'_> {
             context,
             shelf: shelf.to_owned(),
             frame,
-            pose: Pose::Find { questions, passages, all: setting.values > 1 },
+            pose: Pose::Find { questions, passages, all: !one },
             expected,
             scorer: Scorer::All,
             max_tokens: ANSWER,
