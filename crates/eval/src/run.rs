@@ -196,6 +196,7 @@ pub(crate) fn precision(model: &Model) -> &'static str {
     match model.decoder().precision() {
         Precision::Exact => "exact",
         Precision::Fast => "fast",
+        Precision::Coarse => "coarse",
     }
 }
 
