@@ -4,15 +4,16 @@ use crate::{Error, SectionId, Store, StreamId};
 use longleaf_kernel::{Activations, BLOCK_TOKENS, Compute, DType, PackedMatrix, Precision, Product};
 use longleaf_model::Config;
 use std::ops::Range;
-use std::sync::mpsc::{channel, sync_channel};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
 /// Tokens that are read from the store and scored together: the scores of a question's tokens stay in the caches,
 /// and a read is long enough for any disk.
 const PIECE: usize = 4096;
-/// Pieces that are read ahead of the scoring.
-const AHEAD: usize = 4;
+/// Threads beyond those that compute, while there is something to read: they wait for the disk, not for a core.
+const READERS: usize = 2;
 
 /// Where a block lies: at most [`BLOCK_TOKENS`] tokens of one section, and at most one run of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,8 +28,9 @@ pub struct Block {
 
 /// The finder keys of a memory, ready to be searched.
 ///
-/// Keys are read from the store when they are first scanned, and stay in RAM as far as the budget goes; the others
-/// are read again for each question, a few pieces ahead of the scoring. The scores are the same, bit for bit.
+/// Keys are read from the store when they are scanned. From the second question on they stay in RAM as far as the
+/// budget goes (for a single one, finding room for them costs more than it brings); the others are read again for each
+/// question. The scores are the same, bit for bit.
 #[derive(Debug)]
 pub struct Finder {
     compute: Arc<Compute>,
@@ -45,6 +47,8 @@ pub struct Finder {
     root: f32,
     blocks: Vec<Block>,
     pieces: Vec<Piece>,
+    /// Questions so far.
+    asked: AtomicUsize,
 }
 
 /// Some blocks whose keys are read together.
@@ -90,6 +94,7 @@ impl Finder {
             root: (config.head_dim as f32).sqrt(),
             blocks: Vec::new(),
             pieces: Vec::new(),
+            asked: AtomicUsize::new(0),
             streams: streams.iter().map_while(stored).collect(),
         };
         if finder.streams.len() < streams.len() {
@@ -179,52 +184,47 @@ impl Finder {
         Ok(())
     }
 
-    /// Go through all pieces in order. What is not in memory is read in a second thread while the pieces before it
-    /// are visited.
-    fn scan(&self, store: &Store, visit: &mut dyn FnMut(&Piece, &[PackedMatrix])) -> Result<(), Error> {
-        // Another scan may be filling what is missing at the same time: what was there at the beginning counts.
-        let kept: Vec<Option<&Vec<PackedMatrix>>> =
-            self.pieces.iter().map(|piece| piece.kept.get()).collect();
-        if kept.iter().all(Option::is_some) {
-            for (piece, keys) in self.pieces.iter().zip(kept.into_iter().flatten()) {
-                visit(piece, keys);
+    /// Go through the pieces that `turns` gives, each a piece's number: read its keys unless they are there, and send
+    /// its log masses under every query of every head, `[head][tokens, blocks]`. Ends early if nobody wants more.
+    fn work(
+        &self,
+        store: &Store,
+        queries: &[Activations],
+        turns: impl Iterator<Item = usize>,
+        done: &Sender<(usize, Result<Vec<f32>, Error>)>,
+    ) {
+        // A piece is one thread's: nobody waits for another one until all are done.
+        let alone = Compute::with(self.compute.kernels(), 1);
+        let (mut buffer, mut scores) = (Vec::new(), Vec::new());
+        let scale = 1.0 / self.root;
+        for index in turns {
+            let piece = &self.pieces[index];
+            let keys = if let Some(keys) = piece.kept.get() {
+                keys
+            } else {
+                if let Err(error) = self.read(store, piece, &mut buffer) {
+                    let _ = done.send((index, Err(error)));
+                    return;
+                }
+                &buffer
+            };
+            let mut masses = Vec::new();
+            for (queries, stream) in queries.iter().zip(&self.stream_of) {
+                let (keys, tokens) = (&keys[*stream], queries.tokens());
+                scores.resize(tokens * keys.rows(), 0.0);
+                alone.matmul(queries, &mut [Product { weights: keys, out: &mut scores }]);
+                let from = masses.len();
+                masses.resize(from + tokens * piece.rows.len(), 0.0);
+                alone.log_mass(&scores, keys.rows(), &piece.rows, scale, &mut masses[from..]);
             }
-            return Ok(());
+            if piece.keep && piece.kept.get().is_none() && self.asked.load(Ordering::Relaxed) > 1 {
+                // Another scan may have been faster.
+                let _ = piece.kept.set(std::mem::take(&mut buffer));
+            }
+            if done.send((index, Ok(masses))).is_err() {
+                return;
+            }
         }
-        thread::scope(|scope| {
-            let (full, read) = sync_channel(AHEAD);
-            let (used, spare) = channel::<Vec<PackedMatrix>>();
-            let missing: Vec<&Piece> = self
-                .pieces
-                .iter()
-                .zip(&kept)
-                .filter_map(|(piece, keys)| keys.is_none().then_some(piece))
-                .collect();
-            scope.spawn(move || {
-                for piece in missing {
-                    let mut keys = spare.try_recv().unwrap_or_default();
-                    let result = self.read(store, piece, &mut keys).map(|()| keys);
-                    let failed = result.is_err();
-                    if full.send(result).is_err() || failed {
-                        return;
-                    }
-                }
-            });
-            for (piece, keys) in self.pieces.iter().zip(&kept) {
-                if let Some(keys) = keys {
-                    visit(piece, keys);
-                    continue;
-                }
-                let keys = read.recv().expect("every missing piece is sent, or an error")?;
-                visit(piece, &keys);
-                let left = if piece.keep { piece.kept.set(keys).err() } else { Some(keys) };
-                if let Some(keys) = left {
-                    // The reader is gone when it has read everything.
-                    let _ = used.send(keys);
-                }
-            }
-            Ok(())
-        })
     }
 
     /// The log mass of every block under every query of every head: `[head][tokens, blocks]`.
@@ -240,22 +240,32 @@ impl Finder {
             activations
         };
         let prepared: Vec<_> = queries.heads.iter().map(prepare).collect();
-        let scale = 1.0 / self.root;
-        let (mut scores, mut piece_masses) = (Vec::new(), Vec::new());
-        self.scan(store, &mut |piece, keys| {
-            for ((queries, stream), masses) in prepared.iter().zip(&self.stream_of).zip(&mut masses) {
-                let keys = &keys[*stream];
-                scores.resize(tokens * keys.rows(), 0.0);
-                self.compute.matmul(queries, &mut [Product { weights: keys, out: &mut scores }]);
-                piece_masses.resize(tokens * piece.rows.len(), 0.0);
-                self.compute.log_mass(&scores, keys.rows(), &piece.rows, scale, &mut piece_masses);
-                for (token, from) in piece_masses.chunks_exact(piece.rows.len()).enumerate() {
-                    let row = &mut masses[token * blocks..(token + 1) * blocks];
-                    row[piece.blocks.clone()].copy_from_slice(from);
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let threads = self.compute.pool().threads();
+        let resident = self.pieces.iter().all(|piece| piece.kept.get().is_some());
+        let workers = if resident { threads } else { threads + READERS };
+        let next = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            let (done, results) = channel();
+            for _ in 0..workers.min(self.pieces.len()) {
+                let (done, prepared) = (done.clone(), &prepared);
+                let turn = || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|at| *at < self.pieces.len());
+                scope.spawn(move || self.work(store, prepared, std::iter::from_fn(turn), &done));
+            }
+            drop(done);
+            for (index, result) in results {
+                let piece = &self.pieces[index];
+                let rows = result?;
+                let of_head = rows.chunks_exact(tokens * piece.rows.len());
+                for (masses, rows) in masses.iter_mut().zip(of_head) {
+                    for (token, from) in rows.chunks_exact(piece.rows.len()).enumerate() {
+                        let row = &mut masses[token * blocks..(token + 1) * blocks];
+                        row[piece.blocks.clone()].copy_from_slice(from);
+                    }
                 }
             }
-        })?;
-        Ok(masses)
+            Ok(masses)
+        })
     }
 
     /// The score of every block, `[blocks]`, at most 0: see [`crate::finder`]. Tokens before `skip` do not count
@@ -280,13 +290,16 @@ impl Finder {
     /// # Errors
     /// Those of the store.
     pub fn head_scores(&self, store: &Store, queries: &Queries, skip: usize) -> Result<Vec<Vec<f32>>, Error> {
-        let blocks = self.blocks.len();
-        if blocks == 0 {
-            return Ok(vec![Vec::new(); self.profile.heads.len()]);
+        let (blocks, tokens) = (self.blocks.len(), queries.tokens.saturating_sub(skip));
+        let none = vec![f32::NEG_INFINITY; blocks];
+        if blocks == 0 || tokens == 0 {
+            return Ok(vec![none; self.profile.heads.len()]);
         }
+        let counting = |rows: &Vec<f32>| rows[skip * self.width..].to_vec();
+        let queries = Queries { heads: queries.heads.iter().map(counting).collect(), tokens };
         let of_head = |masses: Vec<f32>| {
-            let mut best = vec![f32::NEG_INFINITY; blocks];
-            for row in masses.chunks_exact(blocks).skip(skip) {
+            let mut best = none.clone();
+            for row in masses.chunks_exact(blocks) {
                 let mut total = [0.0];
                 self.compute.log_mass(row, blocks, std::slice::from_ref(&(0..blocks)), 1.0, &mut total);
                 for (best, mass) in best.iter_mut().zip(row) {
@@ -295,6 +308,6 @@ impl Finder {
             }
             best
         };
-        Ok(self.masses(store, queries)?.into_iter().map(of_head).collect())
+        Ok(self.masses(store, &queries)?.into_iter().map(of_head).collect())
     }
 }
