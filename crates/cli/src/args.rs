@@ -205,13 +205,13 @@ impl SamplingArgs {
 pub(crate) struct Add {
     /// A name, or a path (anything with a separator); created if there is none
     pub(crate) memory: String,
-    /// Text files; of folders, all that is text. With --meaning there may be none
-    #[arg(required_unless_present = "meaning")]
+    /// Text files; of folders, all that is text. With --meaning or --depth there may be none
+    #[arg(required_unless_present_any = ["meaning", "depth"])]
     pub(crate) files: Vec<PathBuf>,
     /// A known name, a GGUF file, a folder in Hugging Face's layout, or org/repo or org/repo:file on the hub; pulled if missing
     #[arg(short, long, default_value = "smollm2")]
     pub(crate) model: String,
-    /// How deep texts are read; all of a memory alike [default: as the memory's texts were; finder for a new one]
+    /// How deep texts are read; with full, what the memory read at finder depth is brought to full depth as well [default: as the memory's texts were; finder for a new one]
     #[arg(long, value_enum)]
     pub(crate) depth: Option<Depth>,
     /// Let meaning find too: give all that the memory holds vectors of a sentence encoder, once it is read

@@ -65,9 +65,12 @@ pub enum Error {
     },
     /// A memory whose texts were read less or more deeply.
     #[error(
-        "{}: its texts were read at {found} depth; leave --depth out to add to them, or read them into another memory \
-         with --depth {asked}",
-        path.display()
+        "{}: its texts were read at {found} depth; {}",
+        path.display(),
+        match asked {
+            Depth::Full => "bring them to full depth with `longleaf add MEMORY --depth full`",
+            Depth::Finder => "leave --depth out to add to them, or read them into another memory",
+        }
     )]
     Depth {
         /// The memory.

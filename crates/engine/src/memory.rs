@@ -3,11 +3,13 @@
 //! ```text
 //! add   document ─► sections ─► tokens ─► finder keys, lexical index ─► Store         (reading.rs)
 //! ask   question ─► finder scan ∪ lexical ─► re-rank ─► re-read ─► answer, citations   (asking.rs)
+//! deepen  tokens ─► all layers ─► blocks of keys and values ─► Store                  (deepening.rs)
 //! if wanted:  text ─► windows ─► vectors (meaning.rs), which then find too; search shows what finds what (searching.rs)
 //! ```
 mod asking;
 mod attending;
 mod calibration;
+mod deepening;
 mod depth;
 mod meaning;
 mod profiles;
@@ -122,12 +124,13 @@ impl<'m> Memory<'m> {
         self.depth
     }
 
-    /// Read texts so deep from now on. All of a memory's texts are read alike: this is decided before the first.
+    /// Read texts so deep from now on. What was read at finder depth comes to full depth with
+    /// [`deepen`](Self::deepen).
     ///
     /// # Errors
-    /// [`Error::Depth`] if texts were read otherwise already.
+    /// [`Error::Depth`] if texts were read deeper already.
     pub fn set_depth(&mut self, depth: Depth) -> Result<(), Error> {
-        if depth != self.depth && !self.store.is_empty() {
+        if depth == Depth::Finder && self.depth == Depth::Full && !self.store.is_empty() {
             return Err(Error::Depth { path: self.path.clone(), found: self.depth, asked: depth });
         }
         self.depth = depth;

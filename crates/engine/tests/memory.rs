@@ -241,7 +241,7 @@ fn what_is_read_from_disk_again_answers_as_what_is_kept() {
     assert!(error.contains("does not match its checksum"), "{error}");
 }
 
-/// A memory knows how deep it was read, and nothing of another depth gets into it.
+/// A memory knows how deep it was read and goes on so; what is at full depth stays there.
 #[test]
 fn depths_do_not_mix() {
     let folder = tempfile::tempdir().unwrap();
@@ -255,8 +255,10 @@ fn depths_do_not_mix() {
         drop(memory);
         let mut memory = Memory::with_profile(&path, &model, profile()).unwrap();
         assert_eq!(memory.depth(), depth);
-        let error = memory.set_depth(other).unwrap_err();
-        assert!(error.to_string().contains(&format!("read at {depth} depth")), "{error}");
+        if depth == Depth::Full {
+            let error = memory.set_depth(other).unwrap_err();
+            assert!(error.to_string().contains("read at full depth"), "{error}");
+        }
         add(&mut memory, &document("b", &text(7, 300)));
         assert_eq!(Depth::of(memory.store()), depth);
         assert_eq!(full::is_in(memory.store()), depth == Depth::Full);
@@ -264,6 +266,72 @@ fn depths_do_not_mix() {
         let asking = asking(Stages { finder: true, lexical: true, meaning: false, rerank: true });
         assert!(!memory.search("Who saw Cordelia?", &asking).unwrap().is_empty());
     }
+}
+
+/// What was read at finder depth comes to full depth, however often that is broken off, with the same finder keys.
+#[test]
+fn a_memory_at_finder_depth_comes_to_full_depth() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model(1);
+    let texts = [document("a", &text(6, 1800)), document("b", &text(7, 900)), document("c", &text(8, 200))];
+    let mut full = Memory::with_profile(&folder.path().join("full"), &model, profile()).unwrap();
+    full.set_depth(Depth::Full).unwrap();
+    let total: usize = texts.iter().map(|text| add(&mut full, text)).sum();
+    let path = folder.path().join("memory");
+    let mut memory = Memory::with_profile(&path, &model, profile()).unwrap();
+    add(&mut memory, &texts[0]);
+    let before = kept(&memory, "a");
+    assert_eq!((memory.shallow_tokens(), memory.plan_deepening().unwrap()), (0, None));
+    // One that was broken off goes on at full depth, its section from the beginning.
+    let mut runs = 0;
+    let broken = memory.add(&texts[1], &mut |_| {
+        runs += 1;
+        if runs == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    assert!(broken.unwrap().interrupted);
+    drop(memory);
+
+    let (mut interruptions, mut tokens) = (0, 0);
+    loop {
+        let mut memory = Memory::with_profile(&path, &model, profile()).unwrap();
+        memory.set_depth(Depth::Full).unwrap();
+        if interruptions == 2 {
+            // New documents are read so deep at once.
+            let left = memory.shallow_tokens();
+            tokens += add(&mut memory, &texts[1]) + add(&mut memory, &texts[2]);
+            assert_eq!(memory.shallow_tokens(), left);
+            assert_eq!(memory.plan_deepening().unwrap().map(|plan| plan.tokens), Some(left));
+        }
+        let mut strides = 0;
+        let added = memory
+            .deepen(&mut |_| {
+                strides += 1;
+                if strides == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })
+            .unwrap();
+        tokens += added.tokens;
+        assert_eq!(memory.depth(), Depth::Full);
+        if !added.interrupted {
+            break;
+        }
+        interruptions += 1;
+    }
+    assert!(interruptions > 3, "{interruptions} interruptions");
+    assert_eq!(tokens, total, "no stride was read twice");
+
+    let mut memory = Memory::with_profile(&path, &model, profile()).unwrap();
+    assert_eq!((memory.depth(), memory.shallow_tokens()), (Depth::Full, 0));
+    assert!(memory.set_depth(Depth::Finder).is_err());
+    for name in ["a", "b", "c"] {
+        let (ours, fresh) = (kept(&memory, name), kept(&full, name));
+        let is_finder = |stream: &str| stream.starts_with("finder.");
+        for (row, bytes) in &ours {
+            let expected = if name == "a" && is_finder(&row.1) { &before[row] } else { &fresh[row] };
+            assert!(bytes == expected, "{name}, {row:?}");
+        }
+        assert_eq!(ours.len(), fresh.len());
+    }
+    memory.store().verify(&mut |_, _| ()).unwrap();
 }
 
 #[test]

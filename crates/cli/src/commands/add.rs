@@ -21,7 +21,10 @@ pub(crate) fn add(args: &Add, settings: &Settings) -> Result<()> {
     if let Some(depth) = args.depth {
         memory.set_depth(depth.depth())?;
     }
-    let read = read(&mut memory, &files)?;
+    let mut read = read(&mut memory, &files)?;
+    if args.depth.is_some() && !read.interrupted {
+        deepen(&mut memory, &mut read)?;
+    }
     let encoder = (args.meaning && !read.interrupted)
         .then(|| meaning::open(&args.encoder.encoder, &model, settings))
         .transpose()?;
@@ -137,6 +140,11 @@ fn plan(memory: &Memory<'_>, files: &[PathBuf]) -> Result<Option<Plan>> {
         return Ok(None);
     }
     let plan = memory.plan(left, &String::from_utf8_lossy(&sample));
+    announce(memory, &plan);
+    Ok(Some(plan))
+}
+
+fn announce(memory: &Memory<'_>, plan: &Plan) {
     let free = machine::free_disk(memory.path());
     output::note(&format!(
         "about {} tokens to read: {:.0} minutes at {:.0} tokens/s, {} on disk{}; Ctrl-C is safe, the same command \
@@ -150,7 +158,30 @@ fn plan(memory: &Memory<'_>, files: &[PathBuf]) -> Result<Option<Plan>> {
     if free.is_some_and(|free| free < plan.disk_bytes) {
         output::note("the disk has not that much room");
     }
-    Ok(Some(plan))
+}
+
+/// Bring what a memory read at finder depth to full depth, with progress, if it is to be so deep.
+fn deepen(memory: &mut Memory<'_>, read: &mut Read) -> Result<()> {
+    let Some(plan) = memory.plan_deepening()? else { return Ok(()) };
+    if plan.bytes >= LONG {
+        announce(memory, &plan);
+        read.plan = Some(plan);
+    }
+    let interrupted = interrupt()?;
+    let bar = output::bar("to full depth: {msg} {wide_bar} {bytes}/{total_bytes} {eta}");
+    let start = Instant::now();
+    let added = memory.deepen(&mut |reading| {
+        bar.set_length(reading.of as u64);
+        bar.set_position(reading.bytes as u64);
+        let speed = reading.tokens as f64 / start.elapsed().as_secs_f64();
+        bar.set_message(format!("{} tokens, {speed:.0}/s", reading.tokens));
+        if interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    bar.finish_and_clear();
+    read.tokens += added.tokens;
+    read.seconds += start.elapsed().as_secs_f64();
+    read.interrupted = added.interrupted;
+    Ok(())
 }
 
 /// Read documents of `total` bytes, or about that, into a memory, with progress.

@@ -40,6 +40,13 @@ pub(crate) fn run(args: &Run, settings: &Settings) -> Result<()> {
     let (answer, chosen) = if let Some(name) = &args.memory {
         let mut memory = Memory::read_only(&settings.memory(name), &model)?;
         memory.set_ram(settings.ram);
+        let left = memory.shallow_tokens();
+        if left > 0 {
+            output::note(&format!(
+                "{left} tokens are not at full depth yet and cannot be attended to; `longleaf add {name} --depth full` \
+                 brings them there"
+            ));
+        }
         let (answer, chosen) = memory.attend(&request, frame, args.model.budget, &mut watch)?;
         (answer, Some(chosen))
     } else {

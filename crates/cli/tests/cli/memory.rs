@@ -214,6 +214,36 @@ fn killed_while_compacting_it_holds_the_same_documents() {
 }
 
 #[test]
+fn what_was_read_at_finder_depth_comes_to_full_depth() {
+    if !fetched() || !reads_quickly() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("temp");
+    let note = folder.path().join("note.txt");
+    fs::write(&note, text(3, 40)).expect("written");
+    let memory = folder.path().join("memory");
+    succeeds(&add(&memory, &[name(&note).to_owned()]));
+    let run = || {
+        let question = ["run", "--memory", name(&memory), "-p", "Who went by?", "-n", "1", "--json"];
+        with_home(&question).output().expect("the binary runs")
+    };
+    assert!(failure(&run()).contains("longleaf add MEMORY --depth full"));
+    let deepen = || {
+        let output = with_home(&["add", name(&memory), "--depth", "full", "--json"]).output();
+        let output = output.expect("the binary runs");
+        succeeds(&output);
+        serde_json::from_slice::<Value>(&output.stdout).expect("JSON")
+    };
+    let before = contents(&memory);
+    let deeper = deepen();
+    assert_eq!((&deeper["depth"], &deeper["read_tokens"]), (&"full".into(), &deeper["tokens"]));
+    assert_eq!(deepen()["read_tokens"], 0, "nothing is left to do");
+    assert_eq!(contents(&memory), before);
+    succeeds(&run());
+    verified(&memory);
+}
+
+#[test]
 fn what_it_costs_is_measured_in_one_row_a_length() {
     if !fetched() || !reads_quickly() {
         return;

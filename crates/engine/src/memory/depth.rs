@@ -86,6 +86,15 @@ impl<'m> Reader<'m> {
         }
     }
 
+    /// Whether all that is to be kept of a section's first `tokens` is there: what was begun at another depth lacks
+    /// some of it.
+    pub(super) fn goes_on(&self, store: &Store, section: SectionId, tokens: usize) -> bool {
+        match self {
+            Self::Finder { .. } => true,
+            Self::Full(reader) => reader.goes_on(store, section, tokens),
+        }
+    }
+
     /// What a reader needs to go on with a section whose first `tokens` are read.
     pub(super) fn kept(&self, store: &Store, section: SectionId, tokens: usize) -> Result<Kept, Error> {
         match self {

@@ -23,7 +23,7 @@ use std::thread;
 use std::time::Instant;
 
 /// After so many tokens, at most, what was read is safe from a kill.
-const CHECKPOINT: usize = 4096;
+pub(super) const CHECKPOINT: usize = 4096;
 /// Runs of a sample that are read to see how fast that goes.
 const PLAN_RUNS: usize = 4;
 /// Runs that are computed ahead of the writing: computing does not wait while a checkpoint is synced.
@@ -140,9 +140,18 @@ impl Memory<'_> {
             if seen.insert(*hash) && before.is_none_or(|section| !section.whole) {
                 let panels = before.map_or(0, |section| section.bytes(streams[0])) as usize / named[0].1;
                 let tokens = before.map_or(0, |section| section.bytes(StreamId::TOKENS) / 4) as usize;
-                let done = (panels * Profile::PANEL).min(tokens);
+                let mut done = (panels * Profile::PANEL).min(tokens);
+                let before = before.map(|section| section.id);
+                if let Some(section) = before
+                    && !reader.goes_on(&self.store, section, done)
+                {
+                    for stream in &streams {
+                        self.store.clear(section, *stream)?;
+                    }
+                    done = 0;
+                }
                 let kept = match before {
-                    Some(section) => reader.kept(&self.store, section.id, done)?,
+                    Some(section) => reader.kept(&self.store, section, done)?,
                     None => Kept::default(),
                 };
                 tasks.push(Task { text: &text[span.range()], done, kept });

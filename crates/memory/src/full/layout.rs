@@ -66,13 +66,24 @@ impl Layout {
         (self.block_bytes() + 4 * self.layers * self.summary) as f64 / BLOCK_TOKENS as f64
     }
 
+    /// How many of a section's tokens are there at full depth, blocks that are cut short counted as whole; 0 if its
+    /// blocks and summaries are out of step.
+    pub fn tokens(&self, store: &Store, section: SectionId) -> usize {
+        let (Some([blocks, summaries]), Some(section)) = (self.find(store), store.section(section)) else {
+            return 0;
+        };
+        let count = section.bytes(blocks) / self.block_bytes() as u64;
+        let summarised = section.bytes(summaries) / (4 * self.layers * self.summary) as u64;
+        if count == summarised { count as usize * BLOCK_TOKENS } else { 0 }
+    }
+
     /// Whether every token of a section is there at full depth.
     pub fn holds(&self, store: &Store, section: SectionId) -> bool {
-        let (Some([blocks, _]), Some(section)) = (self.find(store), store.section(section)) else {
+        let (Some(_), Some(found)) = (self.find(store), store.section(section)) else {
             return false;
         };
-        let tokens = section.bytes(StreamId::TOKENS) / 4;
-        section.bytes(blocks) == tokens.div_ceil(BLOCK_TOKENS as u64) * self.block_bytes() as u64
+        let tokens = (found.bytes(StreamId::TOKENS) / 4) as usize;
+        self.tokens(store, section) == tokens.next_multiple_of(BLOCK_TOKENS)
     }
 }
 

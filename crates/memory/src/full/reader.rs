@@ -79,6 +79,11 @@ impl<'m> Reader<'m> {
         panels as f64 / Profile::PANEL as f64 + self.layout.token_bytes()
     }
 
+    /// Whether the store has all blocks of a section's first `tokens`, so that it can be gone on with.
+    pub fn goes_on(&self, store: &Store, section: SectionId, tokens: usize) -> bool {
+        self.layout.tokens(store, section) == tokens.next_multiple_of(BLOCK_TOKENS)
+    }
+
     /// What is needed to go on with a section whose first `tokens` are read and in `store`: whole strides, or all of
     /// it.
     ///
