@@ -25,6 +25,7 @@ mod session;
 pub mod speed;
 mod stop;
 mod vocabulary;
+mod wording;
 
 pub use attending::Attending;
 pub use embedder::Embedder;
@@ -40,3 +41,4 @@ pub use pull::{Library, Location, PullEvent, Sources};
 pub use sampler::{Sampler, Sampling};
 pub use session::{Answer, FinishReason, Progress, Request, Session};
 pub use stop::StopStrings;
+pub use wording::Wording;

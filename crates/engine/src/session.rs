@@ -2,6 +2,7 @@
 use crate::attending::{Attending, Sequence};
 use crate::sampler::{Sampler, Sampling, log_prob};
 use crate::stop::{StopStrings, goes_in_circles};
+use crate::wording::Wording;
 use crate::{Error, Model};
 use longleaf_kernel::BLOCK_TOKENS;
 use longleaf_memory::adaptive::{FarBlocks, Settings, Statistics};
@@ -27,6 +28,8 @@ pub struct Request {
     pub ignore_end: bool,
     /// Record the log-probability of every token.
     pub log_probs: bool,
+    /// Write only words that occur in a text.
+    pub wording: Option<Wording>,
 }
 
 /// What happens while a request is answered.
@@ -192,7 +195,10 @@ impl<'m> Session<'m> {
                 break FinishReason::Length;
             }
             let plain = request.log_probs.then(|| logits.to_vec());
-            let token = sampler.sample(logits, &tokens);
+            let token = match &request.wording {
+                None => sampler.sample(logits, &tokens),
+                Some(wording) => worded(model, &mut sampler, logits, (&tokens, prompt), wording),
+            };
             answer.completion_tokens += 1;
             if !request.ignore_end && model.tokenizer().ends().contains(&token) {
                 break FinishReason::Stop;
@@ -214,6 +220,32 @@ impl<'m> Session<'m> {
         writer.finish(&mut answer.text, watch);
         answer.decode_s = start.elapsed().as_secs_f64();
         Ok(answer)
+    }
+}
+
+/// Draw until what was drawn goes on as a word of the text; what was refused is not drawn again. `tokens` are those of
+/// the prompt, so many, and of the answer.
+fn worded(
+    model: &Model,
+    sampler: &mut Sampler,
+    logits: &mut [f32],
+    (tokens, prompt): (&[TokenId], usize),
+    wording: &Wording,
+) -> TokenId {
+    let tokenizer = model.tokenizer();
+    let piece = |token: TokenId| if tokenizer.is_control(token) { &[] } else { tokenizer.bytes(token) };
+    let written: Vec<u8> = tokens[prompt..].iter().flat_map(|token| piece(*token)).copied().collect();
+    let mut left = logits.to_vec();
+    loop {
+        // Sampling may change logits, so that each draw begins with what is left of them.
+        logits.copy_from_slice(&left);
+        let token = sampler.sample(logits, tokens);
+        let Some(logit) = left.get_mut(token as usize) else { return token };
+        // Where nothing is left, anything goes.
+        if *logit == f32::NEG_INFINITY || wording.allows(&written, piece(token)) {
+            return token;
+        }
+        *logit = f32::NEG_INFINITY;
     }
 }
 

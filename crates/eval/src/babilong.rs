@@ -141,7 +141,7 @@ impl Source for Babilong<'_> {
         let labels: &[&str] = if task == "qa5" { &GIVING } else { &PLACES };
         let labels = labels.iter().map(|label| (*label).to_owned()).collect();
         let pose = if task == "qa2" || task == "qa3" {
-            Pose::Chain { question: question.clone(), hops: 2, passages: 8 }
+            Pose::Chain { question: question.clone(), hops: 2, passages: 8, trail: false }
         } else {
             Pose::Find { questions: vec![question.clone()], passages: 8, all: true }
         };
@@ -157,6 +157,8 @@ impl Source for Babilong<'_> {
             expected: vec![story.answer],
             scorer: Scorer::OnlyLabel { labels, question },
             max_tokens: ANSWER,
+            quotes: false,
+            parts: Vec::new(),
         }))
     }
 }

@@ -27,6 +27,10 @@ pub struct Item {
     pub scorer: Scorer,
     /// Tokens an answer may have.
     pub max_tokens: usize,
+    /// The task asks for words of the text and nothing else. Longleaf writes no others then.
+    pub quotes: bool,
+    /// Where several things are asked for at once: the prompt for each of the pose's questions by itself.
+    pub parts: Vec<Frame>,
 }
 
 /// A prompt with a place for the context.
@@ -72,6 +76,9 @@ pub enum Pose {
         hops: usize,
         /// Passages read after each step.
         passages: usize,
+        /// The names that the steps went through are what is asked for; the model reads them
+        /// instead of the sentences they were found in.
+        trail: bool,
     },
     /// How often does each word occur? Every block is read, none is left out.
     Count {

@@ -3,7 +3,8 @@
 //! * [`Suite`]: a family of tasks; opened on a folder of data it gives [`Item`]s, the same ones for the same seed.
 //! * [`Item`]: a question about a context; [`Scorer`]: what an answer to it is worth, as the family published it.
 //! * [`Method`]: what of the context the model reads: all of it, its end, what a memory or BM25 finds.
-//! * [`likelihood`] and [`search`]: suites without a context: endings that a model finds likeliest, and ranked documents.
+//! * [`lm`] and [`search`]: suites without a context: short tasks by likelihood and by answers, and ranked documents.
+//! * [`positions`]: how probable a model finds a text, by position.
 //! * [`run`]: rows, one for each item and method, resumable; [`cells`], [`table`] and [`curves`]: what they come to.
 //!
 //! A method sees the context, the prompt and how the question is put in plain words ([`Pose`]). It never sees what is
@@ -14,9 +15,10 @@ mod error;
 mod haystack;
 mod interval;
 mod item;
-mod likelihood;
+mod lm;
 mod method;
 mod plot;
+mod position;
 mod random;
 mod records;
 mod ruler;
@@ -30,9 +32,10 @@ mod xquad;
 pub use error::Error;
 pub use interval::wilson;
 pub use item::{Frame, Item, Pose, Words};
-pub use likelihood::{TASKS as LIKELIHOOD_TASKS, likelihood};
+pub use lm::{TASKS as LM_TASKS, lm};
 pub use method::{Answering, Method, Taken};
 pub use plot::curves;
+pub use position::positions;
 pub use run::{Cell, Plan, Row, RowCoverage, RowTimings, cells, run, table, tokens};
 pub use score::{Scorer, normalise};
 pub use suite::{Event, Source, Suite};

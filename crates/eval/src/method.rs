@@ -10,7 +10,7 @@ use evidence::{Keep, narrow};
 use longleaf_engine::memory::{Asking, Coverage, Excerpt, Stages};
 use longleaf_engine::store::ContentHash;
 use longleaf_engine::{Answer, Document, Memory, Message, Model, Progress, Request, Role, Session, Special};
-use longleaf_engine::{TokenId, Visible};
+use longleaf_engine::{TokenId, Visible, Wording};
 use std::fmt::Write;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -66,6 +66,8 @@ pub struct Taken {
     pub text: String,
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
+    /// What it read in the context's place, if that was selected.
+    pub read: Option<String>,
     /// Blocks of the memory, and those of them that the model read.
     pub blocks: Option<(usize, usize)>,
     /// What the answer path would have said about whether anything was found, in nats a token.
@@ -109,6 +111,9 @@ impl<'m> Answering<'m> {
         method: Method,
         watch: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<Option<Taken>, Error> {
+        if method == Method::Longleaf && item.parts.len() > 1 {
+            return self.answer_parts(item, watch);
+        }
         let window = self.model.config().window;
         let selection = match method {
             Method::Dense => {
@@ -127,11 +132,18 @@ impl<'m> Answering<'m> {
             frame.example.clear();
         }
         let prompt = self.prompt(&frame, &selection.text)?;
-        let known = self.last.iter().find(|(other, _)| *other == prompt).map(|(_, taken)| taken.clone());
+        // An answer that was held to the text's words is no other method's.
+        let worded = item.quotes && method == Method::Longleaf;
+        let known =
+            self.last.iter().find(|(other, _)| *other == prompt && !worded).map(|(_, taken)| taken.clone());
         let taken = if let Some(known) = known {
-            Taken { blocks: None, confidence: None, ..known }
+            Taken { blocks: None, confidence: None, read: None, ..known }
         } else {
-            let answer = self.generate(item.max_tokens, prompt.clone(), watch)?;
+            let text = frame.prompt(&selection.text);
+            let lists = matches!(item.pose, Pose::Count { .. });
+            let wording = worded.then(|| Wording::new(&text));
+            let wording = wording.map(|words| if lists { words.each_once() } else { words });
+            let answer = self.generate(item.max_tokens, prompt.clone(), wording, watch)?;
             Taken {
                 text: answer.text,
                 prompt_tokens: answer.prompt_tokens,
@@ -140,25 +152,56 @@ impl<'m> Answering<'m> {
                 ..Taken::default()
             }
         };
+        let selects = matches!(method, Method::Longleaf | Method::Lexical);
         let taken = Taken {
+            read: selects.then_some(selection.text),
             blocks: selection.blocks,
             confidence: selection.confidence,
             read_s: selection.read_s,
             find_s: selection.find_s,
             ..taken
         };
-        self.last.push((prompt, taken.clone()));
+        if !worded {
+            self.last.push((prompt, taken.clone()));
+        }
         Ok(Some(taken))
+    }
+
+    /// Each question of the pose by itself; the answers one after another.
+    fn answer_parts(
+        &mut self,
+        item: &Item,
+        watch: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<Option<Taken>, Error> {
+        let Pose::Find { questions, passages, .. } = &item.pose else { return Ok(None) };
+        let (mut all, mut texts, mut read) = (Taken::default(), Vec::new(), Vec::new());
+        for (question, frame) in questions.iter().zip(&item.parts) {
+            let pose = Pose::Find { questions: vec![question.clone()], passages: *passages, all: false };
+            let max_tokens = item.max_tokens / item.parts.len();
+            let part = Item { frame: frame.clone(), pose, max_tokens, parts: Vec::new(), ..item.clone() };
+            let Some(taken) = self.answer(&part, Method::Longleaf, watch)? else { return Ok(None) };
+            texts.push(taken.text);
+            read.extend(taken.read);
+            all.prompt_tokens += taken.prompt_tokens;
+            all.blocks = taken.blocks.map(|(of, read)| (of, read + all.blocks.map_or(0, |(_, read)| read)));
+            all.confidence = [all.confidence, taken.confidence].into_iter().flatten().reduce(f64::min);
+            all.read_s += taken.read_s;
+            all.find_s += taken.find_s;
+            all.prefill_s += taken.prefill_s;
+            all.decode_s += taken.decode_s;
+        }
+        Ok(Some(Taken { text: texts.join("\n"), read: Some(read.join(GAP)), ..all }))
     }
 
     fn generate(
         &self,
         max_tokens: usize,
         prompt: Vec<TokenId>,
+        wording: Option<Wording>,
         watch: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<Answer, Error> {
         let length = (prompt.len() + max_tokens).min(self.model.config().window);
-        let request = Request { prompt, max_tokens: Some(max_tokens), ..Request::default() };
+        let request = Request { prompt, max_tokens: Some(max_tokens), wording, ..Request::default() };
         let mut interrupted = false;
         let answer = Session::new(self.model, Visible::All, length).generate(&request, &mut |progress| {
             let event = match progress {
@@ -228,7 +271,7 @@ impl<'m> Answering<'m> {
             Asking { stages, passages: Some(passages), candidates, ..all }
         };
         let mut found = Found::default();
-        let mut asked = Vec::new();
+        let (mut asked, mut trail) = (Vec::new(), Vec::new());
         match &item.pose {
             Pose::Find { questions, passages, all } => {
                 for question in questions {
@@ -238,9 +281,9 @@ impl<'m> Answering<'m> {
                     found.add(finding.excerpts, most, finding.confidence, finding.coverage);
                 }
             }
-            Pose::Chain { question, hops, passages } if method == Method::Longleaf => {
+            Pose::Chain { question, hops, passages, .. } if method == Method::Longleaf => {
                 let (hops, passages) = (*hops, *passages);
-                chain::follow(question, hops, |question| {
+                trail = chain::follow(question, hops, |question| {
                     asked.push(question.to_owned());
                     let finding = memory.find(question, &asking(passages), &mut |_| ())?;
                     Ok::<_, Error>(found.add(
@@ -252,7 +295,7 @@ impl<'m> Answering<'m> {
                 })?;
             }
             // Words alone lead nowhere else: one question, as many passages as all steps together.
-            Pose::Chain { question, hops, passages } => {
+            Pose::Chain { question, hops, passages, .. } => {
                 let passages = passages * (hops + 1);
                 let finding = memory.find(question, &asking(passages), &mut |_| ())?;
                 found.add(finding.excerpts, passages, finding.confidence, finding.coverage);
@@ -273,6 +316,9 @@ impl<'m> Answering<'m> {
             }
             _ => found.selection(|passages| passages.iter().map(|passage| (*passage).to_owned()).collect()),
         };
+        if matches!(item.pose, Pose::Chain { trail: true, .. }) && !trail.is_empty() {
+            selection.text = format!("Found step by step: {}", trail.join(", "));
+        }
         (selection.read_s, selection.find_s) = (read_s, start.elapsed().as_secs_f64());
         // Passages beyond the window are the last of the text.
         while self.prompt(&item.frame, &selection.text)?.len() + item.max_tokens > self.model.config().window

@@ -1,5 +1,5 @@
 //! Score against length as a drawing (SVG), for documents.
-use crate::run::{Cell, tokens};
+use crate::run::{Cell, PERPLEXITY, tokens};
 use std::fmt::Write;
 
 const WIDTH: f64 = 640.0;
@@ -28,17 +28,30 @@ pub fn curves(cells: &[Cell], suite: &str, task: &str) -> Option<String> {
     let (left, right, top, bottom) = MARGIN;
     let step = (WIDTH - left - right) / (lengths.len().max(2) - 1) as f64;
     let x = |at: usize| left + step * at as f64;
-    let y = |score: f64| HEIGHT - bottom - score * (HEIGHT - top - bottom);
+    let (least, most) = if suite == PERPLEXITY {
+        let scores = || cells.iter().map(|cell| cell.score);
+        (scores().fold(f64::INFINITY, f64::min) * 0.95, scores().fold(0.0, f64::max) * 1.05)
+    } else {
+        (0.0, 1.0)
+    };
+    let y = |score: f64| {
+        let share = ((score - least) / (most - least)).clamp(0.0, 1.0);
+        HEIGHT - bottom - share * (HEIGHT - top - bottom)
+    };
+    let number = |score: f64| {
+        if suite == PERPLEXITY { format!("{score:.2}") } else { format!("{:.0}", score * 100.0) }
+    };
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" \
          font-size=\"12\">\n<rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"white\"/>\n\
          <text x=\"{left}\" y=\"18\" font-size=\"14\">{suite}: {task}</text>\n"
     );
-    for percent in [0, 25, 50, 75, 100] {
-        let at = y(f64::from(percent) / 100.0);
+    for quarter in 0..=4 {
+        let score = least + (most - least) * f64::from(quarter) / 4.0;
+        let (at, shown) = (y(score), number(score));
         let _ = writeln!(
             svg,
-            "<path d=\"M{left} {at:.1}H{:.1}\" stroke=\"#ddd\"/><text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{percent}</text>",
+            "<path d=\"M{left} {at:.1}H{:.1}\" stroke=\"#ddd\"/><text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{shown}</text>",
             WIDTH - right,
             left - 6.0,
             at + 4.0
@@ -67,11 +80,11 @@ pub fn curves(cells: &[Cell], suite: &str, task: &str) -> Option<String> {
             let _ = writeln!(
                 svg,
                 "<path d=\"M{px:.1} {:.1}V{:.1}\" stroke=\"{colour}\" stroke-opacity=\"0.5\"/>\
-                 <circle cx=\"{px:.1}\" cy=\"{py:.1}\" r=\"3\" fill=\"{colour}\"><title>{method} {}: {:.1} % of {}</title></circle>",
+                 <circle cx=\"{px:.1}\" cy=\"{py:.1}\" r=\"3\" fill=\"{colour}\"><title>{method} {}: {} of {}</title></circle>",
                 y(cell.low),
                 y(cell.high),
                 tokens(*length),
-                cell.score * 100.0,
+                percent(cell),
                 cell.n
             );
         }
@@ -92,6 +105,14 @@ pub fn curves(cells: &[Cell], suite: &str, task: &str) -> Option<String> {
     }
     svg.push_str("</svg>\n");
     Some(svg)
+}
+
+fn percent(cell: &Cell) -> String {
+    if cell.suite == PERPLEXITY {
+        format!("{:.3}", cell.score)
+    } else {
+        format!("{:.1} %", cell.score * 100.0)
+    }
 }
 
 #[cfg(test)]
@@ -119,5 +140,13 @@ mod tests {
             svg.split("cy=\"").skip(1).map(|rest| rest.split('"').next().unwrap().parse().unwrap()).collect();
         assert!(heights[0] < heights[1] && heights[1] < heights[2], "better is higher: {heights:?}");
         assert_eq!(curves(&cells, "ruler", "cwe"), None);
+        let perplexities = [cell(512, "dense", 40.0), cell(1024, "dense", 30.0)].map(|mut cell| {
+            cell.suite = PERPLEXITY.to_owned();
+            cell
+        });
+        let svg = curves(&perplexities, "ppl", "vt").unwrap();
+        assert!(
+            svg.contains(">28.50<") && svg.contains(">42.00<") && svg.contains("dense 512: 40.000 of 10")
+        );
     }
 }

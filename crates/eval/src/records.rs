@@ -32,9 +32,10 @@ pub(crate) struct Records<'m> {
     all: Vec<Record>,
     /// Which of them are asked for, one for each row of the data.
     asked: Vec<usize>,
-    /// The words around the lines.
+    /// The words around the lines, and how the answer begins.
     before: String,
     after: String,
+    prefix: String,
 }
 
 #[derive(Debug)]
@@ -67,7 +68,8 @@ impl<'m> Records<'m> {
         }
         "Extract the value corresponding to the specified key in the JSON object below.\n\nJSON data:\n"
             .clone_into(&mut suite.before);
-        "\n\nKey: \"{key}\"\nCorresponding value:".clone_into(&mut suite.after);
+        "\n\nKey: \"{key}\"".clone_into(&mut suite.after);
+        "Corresponding value:".clone_into(&mut suite.prefix);
         Ok(suite)
     }
 
@@ -103,6 +105,7 @@ impl<'m> Records<'m> {
                     let at = rest.rfind("\n\n").ok_or_else(wrong)?;
                     suite.before = format!("{before}\n");
                     suite.after = rest[at..].replace(asked, "{key}");
+                    "The <REGISTER_CONTENT> in line {key} is".clone_into(&mut suite.prefix);
                 }
             }
         }
@@ -118,6 +121,7 @@ impl<'m> Records<'m> {
             asked: Vec::new(),
             before: String::new(),
             after: String::new(),
+            prefix: String::new(),
         }
     }
 
@@ -166,10 +170,11 @@ impl Source for Records<'_> {
             example: String::new(),
             before: self.before.clone(),
             after: self.after.replace("{key}", &asked.key),
-            prefix: String::new(),
+            prefix: self.prefix.replace("{key}", &asked.key),
             raw: false,
         };
-        let least = self.tokens(&frame.prompt(&asked.line)) + answer + TEMPLATE_TOKENS;
+        let least =
+            self.tokens(&frame.prompt(&asked.line)) + self.tokens(&frame.prefix) + answer + TEMPLATE_TOKENS;
         let room = length.checked_sub(least).filter(|room| *room > 64).ok_or_else(|| Error::Long {
             task: task.to_owned(),
             wanted: length,
@@ -200,6 +205,8 @@ impl Source for Records<'_> {
             expected: vec![asked.value.clone()],
             scorer: if self.kv { Scorer::Contains } else { Scorer::FirstNumber },
             max_tokens: answer,
+            quotes: true,
+            parts: Vec::new(),
         }))
     }
 }
@@ -215,7 +222,8 @@ mod tests {
         for index in 0..3 {
             let item = suite.item(task, 3000, index).unwrap().unwrap();
             assert!(item.context.contains(&item.expected[0]), "the answer is in there");
-            let tokens = suite.tokens(&item.frame.prompt(&item.context)) + item.max_tokens;
+            let frame = suite.tokens(&item.frame.prompt(&item.context)) + suite.tokens(&item.frame.prefix);
+            let tokens = frame + item.max_tokens;
             assert!(tokens <= 3000 && tokens > 2700, "{tokens}");
             assert!(item.depth.unwrap() < 0.35, "the first three of ten depths");
             let Pose::Find { questions, .. } = &item.pose else { panic!("{item:?}") };
@@ -278,6 +286,7 @@ mod tests {
         let mut suite = Records::lines(data.path(), 3, &tokenizer).unwrap();
         check(&mut suite, LINES);
         assert_eq!(suite.before, "Remember. Now the record start:\n\n");
+        assert_eq!(suite.prefix, "The <REGISTER_CONTENT> in line {key} is");
         assert_eq!(suite.after, "\n\nNow the record is over. What is the <REGISTER_CONTENT> in line {key}? ");
     }
 }

@@ -57,7 +57,7 @@ pub struct Row {
     pub answer: String,
     /// What a right answer says.
     pub expected: Vec<String>,
-    /// From 0 to 1.
+    /// From 0 to 1; of `ppl`, nats a token.
     pub score: f64,
     /// The overlap in words, where the score is for an exact match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -67,6 +67,9 @@ pub struct Row {
     /// Blocks of the memory that it read, of how many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocks_read: Option<usize>,
+    /// The text that the model read in the context's place, where that is not the context or its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read: Option<String>,
     /// What is known about the rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coverage: Option<RowCoverage>,
@@ -110,7 +113,7 @@ pub struct Cell {
     pub length: usize,
     /// Who answered.
     pub method: String,
-    /// Mean score.
+    /// Mean score; of `ppl`, the perplexity.
     pub score: f64,
     /// Its 95 % interval.
     pub low: f64,
@@ -220,6 +223,7 @@ fn fill(row: &mut Row, item: &Item, taken: &Taken) {
         share: read as f64 / blocks_total.max(1) as f64,
     });
     row.confidence = taken.confidence;
+    row.read.clone_from(&taken.read);
     row.timings = RowTimings {
         read_s: taken.read_s,
         find_s: taken.find_s,
@@ -227,6 +231,9 @@ fn fill(row: &mut Row, item: &Item, taken: &Taken) {
         decode_s: taken.decode_s,
     };
 }
+
+/// The suite whose scores are no shares.
+pub(crate) const PERPLEXITY: &str = "ppl";
 
 /// Suites whose tasks are averaged, as they are published.
 const AVERAGED: [&str; 2] = ["ruler", "babilong"];
@@ -282,14 +289,22 @@ impl Group<'_> {
     fn cell(&self) -> Cell {
         let (row, n) = (self.row, self.scores.len());
         let score = self.scores.iter().sum::<f64>() / n as f64;
-        let (low, high) = wilson(score, n);
+        let (score, low, high) = if row.suite == PERPLEXITY {
+            let spread = self.scores.iter().map(|one| (one - score).powi(2)).sum::<f64>() / n as f64;
+            let half = 1.959_964 * (spread / n as f64).sqrt();
+            (score.exp(), (score - half).exp(), (score + half).exp())
+        } else {
+            let (low, high) = wilson(score, n);
+            (score, low, high)
+        };
         let task = if self.overlap { format!("{} f1", row.task) } else { row.task.clone() };
         let (suite, method) = (row.suite.clone(), row.method.clone());
         Cell { suite, task, length: row.length, method, score, low, high, n }
     }
 }
 
-/// Cells as a table in Markdown: a line for each task and length, a column for each method, scores in percent.
+/// Cells as a table in Markdown: a line for each task and length, a column for each method, scores in percent,
+/// perplexities as they are.
 pub fn table(cells: &[Cell]) -> String {
     let mut methods: Vec<&str> = Vec::new();
     let mut lines: Vec<(&str, usize)> = Vec::new();
@@ -310,6 +325,9 @@ pub fn table(cells: &[Cell]) -> String {
                 .iter()
                 .find(|cell| cell.task == task && cell.length == length && cell.method == *method);
             let _ = match found {
+                Some(cell) if cell.suite == PERPLEXITY => {
+                    write!(text, " {:.3} ({:.2}–{:.2}), {} |", cell.score, cell.low, cell.high, cell.n)
+                }
                 Some(cell) => {
                     let percent = [cell.score, cell.low, cell.high].map(|share| share * 100.0);
                     write!(text, " {:.1} ({:.0}–{:.0}), {} |", percent[0], percent[1], percent[2], cell.n)

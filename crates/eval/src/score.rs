@@ -39,7 +39,10 @@ impl Scorer {
             Self::Any => whether(expected.iter().any(has)),
             Self::Contains => whether(expected.iter().any(|wanted| answer.contains(wanted.as_str()))),
             Self::FirstNumber => whether(numbers(answer).first() == expected.first()),
-            Self::LastNumber => whether(numbers(answer).last() == expected.first()),
+            Self::LastNumber => {
+                let wanted = expected.first().and_then(|wanted| last_value(wanted));
+                whether(wanted.is_some() && last_value(answer) == wanted)
+            }
             Self::OnlyLabel { labels, question } => {
                 whether(expected.iter().any(|wanted| only_label(answer, wanted, labels, question)))
             }
@@ -74,6 +77,20 @@ fn numbers(text: &str) -> Vec<String> {
         numbers.push(number);
     }
     numbers
+}
+
+/// The last number, whole or decimal, as the integer of its hundredths.
+fn last_value(text: &str) -> Option<i64> {
+    let parts = text.split(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | ',' | '-')));
+    let mut values = parts.filter_map(|part| {
+        let bare = part.replace(',', "");
+        let bare = bare.trim_end_matches(['.', '-']);
+        // A minus sign stands before its number; what stands between two is a range or a difference.
+        let number = bare.rfind('-').map_or(bare, |at| if at == 0 { bare } else { &bare[at + 1..] });
+        let value: f64 = number.parse().ok()?;
+        Some((value * 100.0).round() as i64)
+    });
+    values.next_back()
 }
 
 fn only_label(answer: &str, wanted: &str, labels: &[String], question: &str) -> bool {
@@ -136,6 +153,10 @@ mod tests {
         assert!(score(Scorer::FirstNumber, "It is <1200>, not 7.") > 0.5);
         assert!(score(Scorer::FirstNumber, "Not 7 but 1200.") < 0.5);
         assert!(score(Scorer::LastNumber, "7 * 171 = 1,200.") > 0.5);
+        assert!(score(Scorer::LastNumber, "It costs $1200.00.") > 0.5);
+        assert!(score(Scorer::LastNumber, "5-1200") > 0.5);
+        assert!(score(Scorer::LastNumber, "-1200") < 0.5);
+        assert!(score(Scorer::LastNumber, "1200.5") < 0.5);
         assert!(score(Scorer::LastNumber, "no number") < 0.5);
     }
 

@@ -70,6 +70,8 @@ impl Source for Echo {
             expected: vec!["oak".to_owned()],
             scorer: crate::Scorer::All,
             max_tokens: 4,
+            quotes: false,
+            parts: Vec::new(),
         }))
     }
 }

@@ -90,6 +90,8 @@ impl Source for Xquad {
             expected: asked.answers.clone(),
             scorer: Scorer::Exact,
             max_tokens: ANSWER,
+            quotes: true,
+            parts: Vec::new(),
         }))
     }
 }

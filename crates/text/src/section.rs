@@ -2,13 +2,13 @@
 use crate::Span;
 
 /// No section is shorter, but the last and what stands before an overlong line.
-const LEAST: usize = 32 << 10;
+const LEAST: usize = 8 << 10;
 /// No section is longer.
-const MOST: usize = 128 << 10;
+const MOST: usize = 32 << 10;
 /// One line end in so many is a cut, once a section is long enough.
-const RARITY: u64 = 128;
+const RARITY: u64 = 32;
 
-/// Cut `text` into sections of 32 to 128 KiB at ends of lines that the lines' own content decides
+/// Cut `text` into sections of 8 to 32 KiB at ends of lines that the lines' own content decides
 /// (content-defined chunking; Muthitacharoen et al., *A Low-bandwidth Network File System*, 2001): after an edit,
 /// all sections but the one or two that it touches are what they were. Together the sections are the whole text.
 pub fn sections(text: &str) -> Vec<Span> {
@@ -69,9 +69,9 @@ mod tests {
             assert_eq!(check(text).len(), usize::from(!text.is_empty()));
         }
         let sections = check(&text(50_000)).len();
-        assert!((15..=60).contains(&sections), "{sections} sections of 2 MB");
+        assert!((150..=260).contains(&sections), "{sections} sections of 2 MB");
         let long = "ü".repeat(300_000);
-        assert_eq!(check(&long).len(), 5);
+        assert_eq!(check(&long).len(), 19);
         check(&format!("{}\n{long}\n{}", text(2000), text(3000)));
     }
 

@@ -46,7 +46,8 @@ pub(crate) struct Eval {
     /// Who answers
     #[arg(long, value_enum, value_delimiter = ',', value_name = "METHOD,METHOD", default_values = ["longleaf", "dense", "truncated", "lexical"])]
     pub(crate) method: Vec<Method>,
-    /// Keep the rows in this file of JSON lines, and go on from those in it
+    /// Keep the rows in this file of JSON lines, and go on from those in it; ppl: perplexity by position, a row from each
+    /// power of two to the next
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
     /// needle: kinds of facts
@@ -119,7 +120,7 @@ pub(crate) enum Suite {
     Lines,
     /// Questions on a collection of paragraphs as one text (`xquad_en`)
     Xquad,
-    /// PIQA and HellaSwag by likelihood: does the engine do the model no harm? (`lm_sanity`)
+    /// PIQA, HellaSwag, LAMBADA and GSM8K: does the engine do the model no harm? (`lm_sanity`)
     Lm,
     /// SciFact: which abstracts does a claim concern? (scifact)
     Search,

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use longleaf_engine::adaptive::Statistics;
 use longleaf_engine::kernel::KvQuantisation;
 use longleaf_engine::scoring::{Quantised, Score, score, score_quantised, score_watched};
-use longleaf_engine::{Model, Special};
+use longleaf_engine::{Model, Special, TokenId};
 use serde::Serialize;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -55,6 +55,7 @@ struct Choices {
 
 pub(crate) fn eval(args: &Eval, settings: &Settings) -> Result<()> {
     match args.suite {
+        Suite::Ppl if args.out.is_some() => families::positions(args, settings),
         Suite::Ppl => perplexity(args, settings, &pull::open(&args.model.model, settings)?),
         Suite::Lambada => lambada(args, settings, &pull::open(&args.model.model, settings)?),
         Suite::Needle => needle::needle(args, settings, &add::open_to_read(&args.model.model, settings)?),
@@ -63,27 +64,17 @@ pub(crate) fn eval(args: &Eval, settings: &Settings) -> Result<()> {
         Suite::Kv => families::family(longleaf_eval::Suite::Kv, args, settings),
         Suite::Lines => families::family(longleaf_eval::Suite::Lines, args, settings),
         Suite::Xquad => families::family(longleaf_eval::Suite::Xquad, args, settings),
-        Suite::Lm => families::likelihood(args, settings),
+        Suite::Lm => families::lm(args, settings),
         Suite::Search => families::search(args, settings),
         Suite::Plot => families::plot(args, settings),
     }
 }
 
 fn perplexity(args: &Eval, settings: &Settings, model: &Model) -> Result<()> {
-    let (window, limit) = (args.window.get(), model.config().window);
-    if window > limit && args.model.attention != Attention::Adaptive {
-        let message = format!("--window {window} is more than the model's window of {limit}");
-        return Err(UsageError(message).into());
-    }
+    let window = window(args, model)?;
     for path in &args.file {
         let task = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy();
-        let bytes = fs::read(path).with_context(|| path.display().to_string())?;
-        let text = String::from_utf8(bytes).with_context(|| path.display().to_string())?;
-        // Lines end with \n whatever ends them in the file, as Python reads text.
-        let text = text.replace("\r\n", "\n").replace('\r', "\n");
-        let text: String = text.chars().take(args.tokens.get() * PPL_CHARS_PER_TOKEN).collect();
-        let mut tokens = model.tokenizer().encode(&text, Special::Text);
-        tokens.truncate(args.tokens.get());
+        let tokens = beginning(path, args, model)?;
         let bar = output::bar("{msg} {wide_bar} {human_pos}/{human_len} tokens {per_sec} {eta}");
         bar.set_message(task.clone().into_owned());
         bar.set_length(tokens.len() as u64);
@@ -134,6 +125,28 @@ fn perplexity(args: &Eval, settings: &Settings, model: &Model) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Tokens that are read as one sequence.
+fn window(args: &Eval, model: &Model) -> Result<usize> {
+    let (window, limit) = (args.window.get(), model.config().window);
+    if window > limit && args.model.attention != Attention::Adaptive {
+        let message = format!("--window {window} is more than the model's window of {limit}");
+        return Err(UsageError(message).into());
+    }
+    Ok(window)
+}
+
+/// The first tokens of a text, as many as are asked for.
+fn beginning(path: &Path, args: &Eval, model: &Model) -> Result<Vec<TokenId>> {
+    let bytes = fs::read(path).with_context(|| path.display().to_string())?;
+    let text = String::from_utf8(bytes).with_context(|| path.display().to_string())?;
+    // Lines end with \n whatever ends them in the file, as Python reads text.
+    let text = text.replace("\r\n", "\n").replace('\r', "\n");
+    let text: String = text.chars().take(args.tokens.get() * PPL_CHARS_PER_TOKEN).collect();
+    let mut tokens = model.tokenizer().encode(&text, Special::Text);
+    tokens.truncate(args.tokens.get());
+    Ok(tokens)
 }
 
 fn form(kv: Kv, model: &Model) -> KvQuantisation {

@@ -21,6 +21,7 @@ pub(crate) fn run(args: &Run, settings: &Settings) -> Result<()> {
         ignore_end: args.ignore_eos,
         stop_circles: false,
         log_probs: args.logprobs,
+        wording: None,
     };
     let interrupted = interrupt()?;
 

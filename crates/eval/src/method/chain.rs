@@ -6,22 +6,27 @@
 use longleaf_engine::memory::Excerpt;
 use std::collections::BTreeSet;
 
-/// Ask `find`, and again about the names that stand beside those asked about, `hops` times at most.
+/// Ask `find`, and again about the names that stand beside those asked about, `hops` times at most. The names that were
+/// found, in the order of the steps.
 pub(super) fn follow<E>(
     question: &str,
     hops: usize,
     mut find: impl FnMut(&str) -> Result<Vec<Excerpt>, E>,
-) -> Result<(), E> {
+) -> Result<Vec<String>, E> {
+    let mut trail = Vec::new();
     let mut known: BTreeSet<String> = names(question).map(str::to_owned).collect();
     let mut asked: BTreeSet<String> = known.clone();
     let mut next = question.to_owned();
     // What leads on stands beside something that was asked about; at first that is every word of the question.
     let mut about: BTreeSet<String> = words(question).map(str::to_lowercase).collect();
+    // What was read before may lead on from a name that was not known then.
+    let mut read: BTreeSet<String> = BTreeSet::new();
     for _ in 0..=hops {
         let excerpts = find(&next)?;
+        read.extend(excerpts.iter().flat_map(|excerpt| sentences(&excerpt.text)).map(str::to_owned));
         let mut new: BTreeSet<String> = BTreeSet::new();
         let mut best = 0;
-        for sentence in excerpts.iter().flat_map(|excerpt| sentences(&excerpt.text)) {
+        for sentence in &read {
             let shared = words(sentence).filter(|word| about.contains(&word.to_lowercase())).count();
             if shared == 0 || shared < best {
                 continue;
@@ -37,11 +42,12 @@ pub(super) fn follow<E>(
             break;
         }
         known.extend(new.iter().cloned());
+        trail.extend(new.iter().cloned());
         asked.extend(new.iter().cloned());
         next = new.iter().cloned().collect::<Vec<_>>().join(" ");
         about = new.iter().map(|name| name.to_lowercase()).collect();
     }
-    Ok(())
+    Ok(trail)
 }
 
 fn sentences(text: &str) -> impl Iterator<Item = &str> {
@@ -87,7 +93,7 @@ mod tests {
     fn a_chain_is_followed_to_its_end_and_no_further() {
         let text = "VAR ABCDE = 12345\nThe sky is blue.\nVAR FGHIJ = VAR ABCDE\nVAR KLMNO = VAR FGHIJ\nVAR XXXXX = 54321";
         let mut seen = Vec::new();
-        follow("Find all variables that are assigned the value 12345.", 4, |question| {
+        let trail = follow("Find all variables that are assigned the value 12345.", 4, |question| {
             let found = find(text, question);
             seen.extend(found.iter().map(|excerpt| excerpt.text.clone()));
             Ok::<_, ()>(found)
@@ -96,6 +102,7 @@ mod tests {
         for step in ["VAR ABCDE = 12345", "VAR FGHIJ = VAR ABCDE", "VAR KLMNO = VAR FGHIJ"] {
             assert!(seen.iter().any(|line| line == step), "{seen:?}");
         }
+        assert_eq!(trail, ["ABCDE", "FGHIJ", "KLMNO"]);
         assert!(!seen.iter().any(|line| line.contains("XXXXX")));
     }
 

@@ -2,7 +2,7 @@
 use crate::item::Words;
 use std::collections::BTreeMap;
 
-/// The `most` most frequent words, numbered, most frequent first; of equals the one that comes first in the alphabet.
+/// The `most` most frequent words, numbered, one a line (as small models write lists themselves and copy them best), most frequent first; of equals the one that comes first in the alphabet.
 pub(super) fn frequent(text: &str, words: Words, most: usize) -> String {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     let Words::Spaced = words;
@@ -15,7 +15,7 @@ pub(super) fn frequent(text: &str, words: Words, most: usize) -> String {
     counts.truncate(most);
     let lines: Vec<String> =
         counts.iter().enumerate().map(|(at, (word, _))| format!("{}. {word}", at + 1)).collect();
-    lines.join(" ")
+    lines.join("\n")
 }
 
 #[cfg(test)]
@@ -25,7 +25,7 @@ mod tests {
     #[test]
     fn the_most_frequent_words_come_first() {
         let text = "1. oak 2. elm 3. oak ... ... ... ... 4. ash 5. oak 6. elm 7. fir";
-        assert_eq!(frequent(text, Words::Spaced, 3), "1. oak 2. elm 3. ash");
+        assert_eq!(frequent(text, Words::Spaced, 3), "1. oak\n2. elm\n3. ash");
         assert_eq!(frequent("... 12", Words::Spaced, 3), "");
     }
 }

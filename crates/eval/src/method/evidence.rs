@@ -1,13 +1,16 @@
 //! Which sentences of the passages speak about the question, and which only look as if they did.
 //!
 //! A small model mixes up facts that are said in the same words. A sentence's *weight* for a question is the sum over
-//! the question's words in it of `ln((sentences + 1) / (sentences with the word))`: words that all look-alikes share
+//! the question's words in it of `ln((sentences + 1) / (sentences with the word))`, names three times: words that all look-alikes share
 //! weigh nothing, the name that is asked about weighs most. *Evidence* weighs nearly as much as the best sentence; a
-//! *look-alike* has most of its words and little of its weight.
+//! *look-alike* has most of its words and little of its weight, or its *form*: the same sentence but for numbers and
+//! names with digits or hyphens in them (`"key-1": "value-1"`, `line old-oak: <12>`).
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Evidence weighs at least this share of the best sentence's weight.
 const NEARLY: f64 = 0.85;
+/// Names with digits or hyphens say so much more than other words what is asked about.
+const NAMES: f64 = 3.0;
 /// A look-alike has at least this share of the words that the best sentence shares with the question.
 const MOST: f64 = 0.6;
 
@@ -20,62 +23,103 @@ pub(super) enum Keep {
     Evidence,
 }
 
+/// A sentence of a passage.
+#[derive(Debug)]
+struct Sentence<'p> {
+    text: &'p str,
+    words: BTreeSet<String>,
+    form: String,
+}
+
 /// Each passage without the sentences that are not kept. Passages of which nothing is left are empty.
 pub(super) fn narrow(passages: &[&str], questions: &[String], keep: Keep) -> Vec<String> {
-    let sentences: Vec<Vec<&str>> =
-        passages.iter().map(|passage| passage.split_inclusive(['.', '!', '?', '\n']).collect()).collect();
-    let words: Vec<Vec<BTreeSet<String>>> =
-        sentences.iter().map(|all| all.iter().map(|sentence| words(sentence)).collect()).collect();
+    let mut sentences: Vec<(usize, Sentence<'_>)> = Vec::new();
+    for (passage, text) in passages.iter().enumerate() {
+        for text in text.split_inclusive(['.', '!', '?', '\n']) {
+            sentences.push((passage, Sentence { text, words: words(text), form: form(text) }));
+        }
+    }
     let (mut evidence, mut alike) = (BTreeSet::new(), BTreeSet::new());
     for question in questions {
-        let asked = self::words(question);
+        let asked = words(question);
         let mut with: BTreeMap<&str, usize> = BTreeMap::new();
-        for word in words.iter().flatten().flatten().filter(|word| asked.contains(*word)) {
+        let all = sentences.iter().flat_map(|(_, sentence)| &sentence.words);
+        for word in all.filter(|word| asked.contains(*word)) {
             *with.entry(word).or_default() += 1;
         }
-        let count = words.iter().flatten().count() as f64;
-        let weight = |sentence: &BTreeSet<String>| -> (f64, usize) {
-            let shared = sentence.intersection(&asked);
-            shared.fold((0.0, 0), |(sum, n), word| {
-                (sum + ((count + 1.0) / with[word.as_str()] as f64).ln(), n + 1)
-            })
-        };
-        let best = words
+        let count = sentences.len() as f64;
+        let weights: Vec<(f64, usize)> = sentences
             .iter()
-            .flatten()
-            .map(&weight)
-            .fold((0.0, 0), |best, one| if one.0 > best.0 { one } else { best });
+            .map(|(_, sentence)| {
+                sentence.words.intersection(&asked).fold((0.0, 0), |(sum, n), word| {
+                    let rare = ((count + 1.0) / with[word.as_str()] as f64).ln();
+                    (sum + if is_name(word) { NAMES * rare } else { rare }, n + 1)
+                })
+            })
+            .collect();
+        let best = weights.iter().fold((0.0, 0), |best, one| if one.0 > best.0 { *one } else { best });
         if best.1 == 0 {
             continue;
         }
-        for (passage, sentences) in words.iter().enumerate() {
-            for (at, sentence) in sentences.iter().enumerate() {
-                let (sum, shared) = weight(sentence);
-                if sum >= NEARLY * best.0 {
-                    evidence.insert((passage, at));
-                } else if shared as f64 >= MOST * best.1 as f64 {
-                    alike.insert((passage, at));
-                }
+        let is_evidence = |at: usize| weights[at].0 >= NEARLY * best.0;
+        let forms: BTreeSet<&str> = (0..sentences.len())
+            .filter(|at| is_evidence(*at))
+            .map(|at| sentences[at].1.form.as_str())
+            .filter(|form| form.contains(NAME))
+            .collect();
+        for (at, (_, sentence)) in sentences.iter().enumerate() {
+            if is_evidence(at) {
+                evidence.insert(at);
+            } else if weights[at].1 as f64 >= MOST * best.1 as f64 || forms.contains(sentence.form.as_str()) {
+                alike.insert(at);
             }
         }
     }
-    let kept = |place: &(usize, usize)| match keep {
-        Keep::Others => evidence.contains(place) || !alike.contains(place),
-        Keep::Evidence => evidence.is_empty() || evidence.contains(place),
+    let kept = |at: &usize| match keep {
+        Keep::Others => evidence.contains(at) || !alike.contains(at),
+        Keep::Evidence => evidence.is_empty() || evidence.contains(at),
     };
-    let passage = |(passage, all): (usize, &Vec<&str>)| {
-        all.iter()
-            .enumerate()
-            .filter(|(at, _)| kept(&(passage, *at)))
-            .map(|(_, sentence)| *sentence)
-            .collect()
-    };
-    sentences.iter().enumerate().map(passage).collect()
+    let mut narrowed = vec![String::new(); passages.len()];
+    for (at, (passage, sentence)) in sentences.iter().enumerate() {
+        if kept(&at) {
+            narrowed[*passage].push_str(sentence.text);
+        }
+    }
+    narrowed
 }
 
-/// Lower case, without the s of a plural.
+/// Stands for a name or a number in a form.
+const NAME: char = '#';
+
+/// A sentence with every word that has a digit or a hyphen in it made alike.
+fn form(text: &str) -> String {
+    let mut form = String::new();
+    for part in text.trim().split_inclusive(|c: char| !is_word(c)) {
+        let word = part.trim_end_matches(|c: char| !is_word(c));
+        if is_name(word) {
+            form.push(NAME);
+            form.push_str(&part[word.len()..]);
+        } else {
+            form.push_str(part);
+        }
+    }
+    form
+}
+
+/// UUIDs, numbers, `old-oak`.
+fn is_name(word: &str) -> bool {
+    word.contains(|c: char| c.is_ascii_digit() || c == '-')
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '-' || c == '_'
+}
+
+/// Lower case, without the s of a plural. What hyphens and underscores join is one word: a name of five parts (a UUID)
+/// counts no more among the words that look-alikes share than a name of one.
 fn words(text: &str) -> BTreeSet<String> {
-    let words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    let words = text.split(|c: char| !is_word(c));
+    let words = words.map(|word| word.trim_matches(['-', '_'])).filter(|word| !word.is_empty());
     words
         .map(str::to_lowercase)
         .map(|word| word.strip_suffix('s').map_or(word.clone(), str::to_owned))
@@ -102,6 +146,22 @@ mod tests {
             kept,
             "Tell me of the sea. One of the special magic numbers for old-oak is: 12. The gulls cried.\n"
         );
+    }
+
+    #[test]
+    fn names_of_many_parts_are_one_word() {
+        let uuids = ["One of the special magic uuids for a1-b2-c3-d4-e5 is: 12-34-56-78-90.\n\
+             One of the special magic uuids for f1-a2-d3-e4-f5 is: 98-76-54-32-10."];
+        let kept =
+            narrow(&uuids, &["What is the special magic uuid for f1-a2-d3-e4-f5?".to_owned()], Keep::Others);
+        assert!(kept[0].contains("98-76") && !kept[0].contains("12-34"), "{kept:?}");
+    }
+
+    #[test]
+    fn records_but_the_one_asked_for_are_look_alikes() {
+        let pairs = "\"a1-b2\": \"12-34\",\n \"c3-d4\": \"98-76\",\n \"e5-f6\": \"55-55\",\nAnd so it ends.";
+        let kept = narrow(&[pairs], &["What is the value of the key \"c3-d4\"?".to_owned()], Keep::Others);
+        assert_eq!(kept, [" \"c3-d4\": \"98-76\",\nAnd so it ends."]);
     }
 
     #[test]

@@ -63,6 +63,8 @@ impl Ruler<'_> {
             expected,
             scorer: Scorer::All,
             max_tokens: CWE_ANSWER,
+            quotes: true,
+            parts: Vec::new(),
         })
     }
 
@@ -111,6 +113,8 @@ impl Ruler<'_> {
             expected: vocabulary[1..4].to_vec(),
             scorer: Scorer::All,
             max_tokens: FWE_ANSWER,
+            quotes: true,
+            parts: Vec::new(),
         })
     }
 }

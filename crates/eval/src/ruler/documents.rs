@@ -167,6 +167,8 @@ impl Ruler<'_> {
             expected: asked.answers.clone(),
             scorer: Scorer::Any,
             max_tokens: ANSWER,
+            quotes: false,
+            parts: Vec::new(),
         }))
     }
 

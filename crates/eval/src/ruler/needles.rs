@@ -128,6 +128,8 @@ impl Ruler<'_> {
                 asked.iter().map(|(key, _)| format!("What is the special magic number for {key}?")).collect()
             }
         };
+        let part = |(key, _): &&(String, Vec<String>)| self::frame(kind, key, true);
+        let parts = if setting.queries > 1 { asked.iter().map(part).collect() } else { Vec::new() };
         let passages = if setting.values > 1 { 8 } else { 2 };
         Ok(Item {
             task: task.to_owned(),
@@ -141,6 +143,8 @@ impl Ruler<'_> {
             expected,
             scorer: Scorer::All,
             max_tokens: ANSWER,
+            quotes: true,
+            parts,
         })
     }
 

@@ -32,7 +32,7 @@ impl Ruler<'_> {
             ),
             prefix: format!(
                 " Answer: According to the chain(s) of variable assignment in the text above, {} variables are \
-                 assigned the value {value}, they are: ",
+                 assigned the value {value}, they are:",
                 variables.len()
             ),
             raw: false,
@@ -58,11 +58,14 @@ impl Ruler<'_> {
                 question: format!("Find all variables that are assigned the value {value}."),
                 hops: HOPS,
                 passages: 2,
+                trail: true,
             },
             frame,
             expected: variables,
             scorer: Scorer::All,
             max_tokens: ANSWER,
+            quotes: true,
+            parts: Vec::new(),
         })
     }
 }

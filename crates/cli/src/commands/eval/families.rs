@@ -1,16 +1,15 @@
 //! `longleaf eval ruler` and the other public task families.
-use crate::args::{Eval, Method, UsageError};
+use crate::args::{Attention, Eval, Method, UsageError};
 use crate::commands::{add, interrupt, pull};
 use crate::output;
 use crate::settings::Settings;
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
 use longleaf_engine::Embedder;
+use longleaf_engine::adaptive::Budget;
 use longleaf_engine::passages::{By, Passages};
 use longleaf_eval::search::{Collection, Lexical, Meaning, Ranking};
-use longleaf_eval::{
-    Answering, Event, LIKELIHOOD_TASKS, Plan, Row, Suite, cells, curves, run, table, tokens,
-};
+use longleaf_eval::{Answering, Event, LM_TASKS, Plan, Row, Suite, cells, curves, run, table, tokens};
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::ops::ControlFlow;
@@ -119,26 +118,43 @@ pub(crate) fn family(suite: Suite, args: &Eval, settings: &Settings) -> Result<(
 }
 
 /// `longleaf eval lm`
-pub(crate) fn likelihood(args: &Eval, settings: &Settings) -> Result<()> {
+pub(crate) fn lm(args: &Eval, settings: &Settings) -> Result<()> {
     let data = data(args, "lm")?;
     let named = |task: &&str| args.task.is_empty() || args.task.iter().any(|name| name == task);
-    let tasks: Vec<&str> = LIKELIHOOD_TASKS.into_iter().filter(named).collect();
+    let tasks: Vec<&str> = LM_TASKS.into_iter().filter(named).collect();
     if tasks.is_empty() {
-        return Err(UsageError(format!("lm has the tasks {}", LIKELIHOOD_TASKS.join(", "))).into());
+        return Err(UsageError(format!("lm has the tasks {}", LM_TASKS.join(", "))).into());
     }
     let rows = Rows::new(args, settings, tasks.len() * args.items.get() * 2)?;
     let model = pull::open(&args.model.model, settings)?;
     rows.make(|known, keep, watch| {
         let mut all = Vec::new();
         for task in tasks {
-            all.extend(longleaf_eval::likelihood(
-                (task, args.items.get()),
-                data,
-                &model,
-                known,
-                keep,
-                watch,
-            )?);
+            all.extend(longleaf_eval::lm((task, args.items.get()), data, &model, known, keep, watch)?);
+        }
+        Ok(all)
+    })
+}
+
+/// `longleaf eval ppl --out`
+pub(crate) fn positions(args: &Eval, settings: &Settings) -> Result<()> {
+    let model = pull::open(&args.model.model, settings)?;
+    let window = super::window(args, &model)?;
+    let method = match (args.model.attention, args.model.budget) {
+        (Attention::Adaptive, Budget::Blocks(blocks)) => format!("adaptive {blocks}"),
+        (Attention::Adaptive, Budget::Mass(mass)) => format!("adaptive {mass}"),
+        (attention, _) => attention.name().to_owned(),
+    };
+    let rows = Rows::new(args, settings, args.file.len() * args.tokens.get().div_ceil(window))?;
+    rows.make(|known, keep, watch| {
+        let mut all = Vec::new();
+        for path in &args.file {
+            let task = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy();
+            let tokens = super::beginning(path, args, &model)?;
+            for (item, piece) in tokens.chunks(window).enumerate() {
+                let how = (method.as_str(), args.model.attending());
+                all.extend(longleaf_eval::positions((&task, item, piece), &model, how, known, keep, watch)?);
+            }
         }
         Ok(all)
     })

@@ -1,7 +1,7 @@
-//! Short tasks that show whether an engine does a model harm: which ending of several does the model find likeliest?
+//! Which ending of several does the model find likeliest? PIQA and HellaSwag.
 //!
-//! Prompts and scores are those of the usual harness (Gao et al., *A framework for few-shot language model
-//! evaluation*): `acc` takes the sum of the ending's log-probabilities, `acc_norm` divides it by the ending's bytes.
+//! `acc` takes the sum of the ending's log-probabilities, `acc_norm` divides it by the ending's bytes.
+use super::{Question, blank};
 use crate::run::{Row, RowTimings};
 use crate::{Error, Event};
 use longleaf_engine::scoring::score;
@@ -12,86 +12,48 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
 
-/// The tasks: PIQA (Bisk et al., 2020), HellaSwag (Zellers et al., 2019).
-pub const TASKS: [&str; 2] = ["piqa", "hellaswag"];
-
 /// Endings of a context, one of them right.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Choice {
+pub(super) struct Choice {
+    task: &'static str,
     context: String,
     endings: Vec<String>,
     right: usize,
 }
 
-/// A row for each of the first `items` items of a task and each score, those in `known` as they are.
-///
-/// # Errors
-/// Those of the data and the model; [`Error::Interrupted`] if `watch` breaks it off.
-pub fn likelihood<E: From<Error>>(
-    (task, items): (&str, usize),
-    data: &Path,
-    model: &Model,
-    known: &[Row],
-    keep: &mut dyn FnMut(&Row) -> Result<(), E>,
-    watch: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
-) -> Result<Vec<Row>, E> {
-    let folder = data.join("lm_sanity");
-    let choices = if task == "piqa" { piqa(&folder)? } else { hellaswag(&folder)? };
-    let mut rows = Vec::new();
-    for (index, choice) in choices.iter().take(items).enumerate() {
-        let blank = |score: &str| blank(task, score, index, choice, model);
-        let there: Vec<&Row> = ["acc", "acc_norm"]
-            .iter()
-            .filter_map(|score| {
-                let blank = blank(score);
-                known.iter().find(|known| known.is(&blank))
-            })
-            .collect();
-        if there.len() == 2 {
-            rows.extend(there.into_iter().cloned());
-            continue;
-        }
-        if watch(Event::Item { task, length: 0, index, method: "dense" }).is_break() {
-            return Err(Error::Interrupted.into());
-        }
+impl Question for Choice {
+    fn blanks(&self) -> Vec<Row> {
+        let mut parts = vec![self.context.as_str()];
+        parts.extend(self.endings.iter().map(String::as_str));
+        let row = |score| blank(&format!("{} {score}", self.task), &parts, self.right.to_string());
+        ["acc", "acc_norm"].map(row).into()
+    }
+
+    fn answer(
+        &self,
+        model: &Model,
+        rows: &mut [Row],
+        _: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
         let start = Instant::now();
-        let likelihoods: Vec<f64> = choice
+        let likelihoods: Vec<f64> = self
             .endings
             .iter()
-            .map(|ending| log_prob(model, &choice.context, ending))
+            .map(|ending| log_prob(model, &self.context, ending))
             .collect::<Result<_, _>>()?;
         let seconds = start.elapsed().as_secs_f64();
         let by_byte: Vec<f64> = likelihoods
             .iter()
-            .zip(&choice.endings)
+            .zip(&self.endings)
             .map(|(sum, ending)| sum / ending.len().max(1) as f64)
             .collect();
-        for (score, values) in [("acc", &likelihoods), ("acc_norm", &by_byte)] {
-            let mut row = blank(score);
+        for (row, values) in rows.iter_mut().zip([&likelihoods, &by_byte]) {
             let best = first_best(values);
             row.answer = best.to_string();
-            row.score = f64::from(u8::from(best == choice.right));
+            row.score = f64::from(u8::from(best == self.right));
             row.timings = RowTimings { prefill_s: seconds, ..RowTimings::default() };
-            keep(&row)?;
-            rows.push(row);
         }
-    }
-    Ok(rows)
-}
-
-fn blank(task: &str, score: &str, index: usize, choice: &Choice, model: &Model) -> Row {
-    let mut parts = vec![choice.context.as_str()];
-    parts.extend(choice.endings.iter().map(String::as_str));
-    Row {
-        suite: "lm".to_owned(),
-        task: format!("{task} {score}"),
-        item: index,
-        method: "dense".to_owned(),
-        model: model.name(),
-        precision: crate::run::precision(model).to_owned(),
-        prompt: crate::run::hash(&parts),
-        expected: vec![choice.right.to_string()],
-        ..Row::default()
+        Ok(())
     }
 }
 
@@ -109,7 +71,7 @@ fn first_best(values: &[f64]) -> usize {
     (0..values.len()).fold(0, |best, at| if values[at] > values[best] { at } else { best })
 }
 
-fn piqa(folder: &Path) -> Result<Vec<Choice>, Error> {
+pub(super) fn piqa(folder: &Path) -> Result<Vec<Choice>, Error> {
     let (path, labels) = (folder.join("piqa_valid.jsonl"), folder.join("piqa_valid_labels.lst"));
     let text = fs::read_to_string(&path).map_err(Error::data(&path))?;
     let labels = fs::read_to_string(&labels).map_err(Error::data(&labels))?;
@@ -118,6 +80,7 @@ fn piqa(folder: &Path) -> Result<Vec<Choice>, Error> {
         let right = label.trim().parse().ok().filter(|right| *right < 2)?;
         let part = |name: &str| row[name].as_str().map(|part| part.trim().to_owned());
         Some(Choice {
+            task: "piqa",
             context: format!("Question: {}\nAnswer:", part("goal")?),
             endings: vec![part("sol1")?, part("sol2")?],
             right,
@@ -137,7 +100,7 @@ fn piqa(folder: &Path) -> Result<Vec<Choice>, Error> {
 }
 
 /// Six lines an item: context, number of the right ending, four endings.
-fn hellaswag(folder: &Path) -> Result<Vec<Choice>, Error> {
+pub(super) fn hellaswag(folder: &Path) -> Result<Vec<Choice>, Error> {
     let path = folder.join("hellaswag_val_first2000.txt");
     let text = fs::read_to_string(&path).map_err(Error::data(&path))?;
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
@@ -147,7 +110,7 @@ fn hellaswag(folder: &Path) -> Result<Vec<Choice>, Error> {
         let expected = "six lines an item: context, number, four endings";
         let right = right.ok_or(Error::Format { path: path.clone(), expected, line: number * 6 + 1 })?;
         let endings = lines[2..].iter().map(|ending| (*ending).to_owned()).collect();
-        Ok(Choice { context: lines[0].to_owned(), endings, right })
+        Ok(Choice { task: "hellaswag", context: lines[0].to_owned(), endings, right })
     };
     lines.chunks(6).enumerate().map(choice).collect()
 }
@@ -181,7 +144,7 @@ mod tests {
                 made += 1;
                 Ok::<_, Error>(())
             };
-            let rows = likelihood((task, 9), data.path(), &model, known, &mut keep, &mut |_| {
+            let rows = crate::lm((task, 9), data.path(), &model, known, &mut keep, &mut |_| {
                 ControlFlow::Continue(())
             });
             (rows.unwrap(), made)

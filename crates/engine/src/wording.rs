@@ -1,0 +1,115 @@
+//! Answers in the words of a text: every word that is written occurs there.
+//!
+//! A small model that copies a number, a UUID or ten rare words spells some of them wrong. Where the answer is known to
+//! be a quotation, a token is drawn only if what is written so far goes on as some word of the text:
+//!
+//! ```text
+//! text "… magic number for old-oak is: 7650976."      written " 76" │ "50" may follow, "51" may not
+//! ```
+use std::collections::BTreeSet;
+
+/// The words of a text. A word is a run of letters, digits, hyphens, underscores and apostrophes; whatever stands between
+/// words is free.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wording {
+    words: BTreeSet<Vec<u8>>,
+    once: bool,
+}
+
+impl Wording {
+    /// The words of `text`, with and without the hyphens and quotation marks around them.
+    pub fn new(text: &str) -> Self {
+        let mut words = BTreeSet::new();
+        for word in text.as_bytes().split(|byte| !is_word(*byte)) {
+            words.insert(word.to_vec());
+            words.insert(bare(word).to_vec());
+        }
+        Self { words, once: false }
+    }
+
+    /// Of these words, each may be written once: for answers that list what is there, which small models do not end.
+    #[must_use]
+    pub fn each_once(mut self) -> Self {
+        self.once = true;
+        self
+    }
+
+    /// Whether `piece` may be written after `written`. An empty piece ends the answer.
+    pub(crate) fn allows(&self, written: &[u8], piece: &[u8]) -> bool {
+        let start = written.iter().rposition(|byte| !is_word(*byte)).map_or(0, |at| at + 1);
+        let (done, open) = written.split_at(start);
+        let mut used: BTreeSet<Vec<u8>> = BTreeSet::new();
+        if self.once {
+            used.extend(done.split(|byte| !is_word(*byte)).map(<[u8]>::to_vec));
+        }
+        let mut word = open.to_vec();
+        for &byte in piece {
+            if is_word(byte) {
+                word.push(byte);
+            } else {
+                if !self.has(&word, &used) {
+                    return false;
+                }
+                if self.once {
+                    used.insert(word.clone());
+                }
+                word.clear();
+            }
+        }
+        if piece.is_empty() { self.has(&word, &used) } else { self.begins(&word, &used) }
+    }
+
+    /// A whole word that is not used up, or no word at all.
+    fn has(&self, word: &[u8], used: &BTreeSet<Vec<u8>>) -> bool {
+        let is_none = !word.iter().any(u8::is_ascii_alphanumeric) && word.is_ascii();
+        is_none || self.words.contains(word) && !used.contains(word)
+    }
+
+    fn begins(&self, word: &[u8], used: &BTreeSet<Vec<u8>>) -> bool {
+        let mut all = self.words.range(word.to_vec()..).take_while(|other| other.starts_with(word));
+        self.has(word, used) || all.any(|other| !used.contains(other))
+    }
+}
+
+/// Letters beyond ASCII have several bytes, all of them words'.
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-_'".contains(&byte) || !byte.is_ascii()
+}
+
+fn bare(word: &[u8]) -> &[u8] {
+    let inner = |byte: &u8| !b"-_'".contains(byte);
+    let Some(start) = word.iter().position(inner) else { return &[] };
+    let end = word.iter().rposition(inner).map_or(start, |at| at + 1);
+    &word[start..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_written_whole_or_not_at_all() {
+        let wording = Wording::new("The magic number for 'old-oak' is: 7650976, für immer.");
+        let allows = |written: &str, piece: &str| wording.allows(written.as_bytes(), piece.as_bytes());
+        assert!(
+            allows("", " 76") && allows("It is: 76", "50") && allows("76", "50") && allows("7650", "976.")
+        );
+        assert!(!allows("76", "51") && !allows("", " 8") && !allows("7650", ". "));
+        assert!(allows("7650976", "") && !allows("765097", ""), "an answer ends with a whole word");
+        assert!(allows("old", "-") && allows("old-", "oak is") && !allows("old-", "elm"));
+        assert!(allows("", "\n- ") && allows("", " ... "), "what is no word is free");
+        // Half a letter may be written if the other half follows in some word.
+        assert!(allows("f", "\u{fc}") && wording.allows(b"f", &[0xc3]) && !wording.allows(b"f", &[0xc4]));
+    }
+
+    #[test]
+    fn a_list_has_each_word_once() {
+        let wording = Wording::new("1. oak\n2. oaken\n3. elm").each_once();
+        let allows = |written: &str, piece: &str| wording.allows(written.as_bytes(), piece.as_bytes());
+        assert!(allows("", "1. oak") && !allows("1. oak\n", "1") && allows("1. oak\n", "2."));
+        assert!(
+            allows("1. oak\n2. ", "oak") && !allows("1. oak\n2. oak", "\n") && allows("1. oak\n2. oak", "en")
+        );
+        assert!(!allows("", "elm elm "));
+    }
+}
