@@ -72,6 +72,8 @@ pub struct Taken {
     pub blocks: Option<(usize, usize)>,
     /// What the answer path would have said about whether anything was found, in nats a token.
     pub confidence: Option<f64>,
+    /// Tokens read into the memory because it did not have them.
+    pub added_tokens: Option<usize>,
     /// Seconds to read into the memory what it did not have.
     pub read_s: f64,
     /// Seconds to find.
@@ -88,6 +90,7 @@ struct Selection {
     text: String,
     blocks: Option<(usize, usize)>,
     confidence: Option<f64>,
+    added_tokens: Option<usize>,
     read_s: f64,
     find_s: f64,
 }
@@ -137,7 +140,7 @@ impl<'m> Answering<'m> {
         let known =
             self.last.iter().find(|(other, _)| *other == prompt && !worded).map(|(_, taken)| taken.clone());
         let taken = if let Some(known) = known {
-            Taken { blocks: None, confidence: None, read: None, ..known }
+            Taken { blocks: None, confidence: None, read: None, added_tokens: None, ..known }
         } else {
             let text = frame.prompt(&selection.text);
             let lists = matches!(item.pose, Pose::Count { .. });
@@ -157,6 +160,7 @@ impl<'m> Answering<'m> {
             read: selects.then_some(selection.text),
             blocks: selection.blocks,
             confidence: selection.confidence,
+            added_tokens: selection.added_tokens,
             read_s: selection.read_s,
             find_s: selection.find_s,
             ..taken
@@ -185,6 +189,7 @@ impl<'m> Answering<'m> {
             all.prompt_tokens += taken.prompt_tokens;
             all.blocks = taken.blocks.map(|(of, read)| (of, read + all.blocks.map_or(0, |(_, read)| read)));
             all.confidence = [all.confidence, taken.confidence].into_iter().flatten().reduce(f64::min);
+            all.added_tokens = Some(all.added_tokens.unwrap_or(0) + taken.added_tokens.unwrap_or(0));
             all.read_s += taken.read_s;
             all.find_s += taken.find_s;
             all.prefill_s += taken.prefill_s;
@@ -257,7 +262,7 @@ impl<'m> Answering<'m> {
             let text = count::frequent(&item.context, *words, *most);
             return Ok(Selection { text, find_s: start.elapsed().as_secs_f64(), ..Selection::default() });
         }
-        let (folder, read_s) = self.read(item, watch)?;
+        let (folder, added_tokens, read_s) = self.read(item, watch)?;
         let start = Instant::now();
         let mut memory = Memory::read_only(&folder, self.model)?;
         memory.set_ram(self.ram);
@@ -319,6 +324,7 @@ impl<'m> Answering<'m> {
         if matches!(item.pose, Pose::Chain { trail: true, .. }) && !trail.is_empty() {
             selection.text = format!("Found step by step: {}", trail.join(", "));
         }
+        selection.added_tokens = Some(added_tokens);
         (selection.read_s, selection.find_s) = (read_s, start.elapsed().as_secs_f64());
         // Passages beyond the window are the last of the text.
         while self.prompt(&item.frame, &selection.text)?.len() + item.max_tokens > self.model.config().window
@@ -329,12 +335,12 @@ impl<'m> Answering<'m> {
         Ok(selection)
     }
 
-    /// Read the context into the memory of its shelf, as far as that has not got it. The folder, and seconds.
+    /// Read the context into the memory of its shelf, as far as that has not got it. The folder, tokens read and seconds.
     fn read(
         &self,
         item: &Item,
         watch: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
-    ) -> Result<(PathBuf, f64), Error> {
+    ) -> Result<(PathBuf, usize, f64), Error> {
         let start = Instant::now();
         let path = self.reader.path().as_os_str().as_encoded_bytes();
         let key = ContentHash::of_parts(&[path, item.shelf.as_bytes()]);
@@ -354,7 +360,7 @@ impl<'m> Answering<'m> {
         if added.interrupted {
             return Err(Error::Interrupted);
         }
-        Ok((folder, start.elapsed().as_secs_f64()))
+        Ok((folder, added.tokens, start.elapsed().as_secs_f64()))
     }
 }
 

@@ -64,6 +64,9 @@ pub struct Row {
     pub f1: Option<f64>,
     /// Tokens that the model read at once to answer.
     pub prompt_tokens: usize,
+    /// Tokens that were read into the memory for this item, because no item before it had them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub added_tokens: Option<usize>,
     /// Blocks of the memory that it read, of how many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocks_read: Option<usize>,
@@ -223,6 +226,7 @@ fn fill(row: &mut Row, item: &Item, taken: &Taken) {
         share: read as f64 / blocks_total.max(1) as f64,
     });
     row.confidence = taken.confidence;
+    row.added_tokens = taken.added_tokens;
     row.read.clone_from(&taken.read);
     row.timings = RowTimings {
         read_s: taken.read_s,
