@@ -3,8 +3,8 @@
 //! ```text
 //! cargo run --release -p longleaf-engine --example scan -- MODEL FROM TO TOKENS [QUESTION]
 //! ```
-//! Unless TO is there, it is made: a memory of TOKENS tokens whose sections are those of the memory FROM, with their
-//! finder keys, over and over. Then the keys of all of it are scanned for a question: with none of them in RAM, with
+//! Unless TO is there, it is made: a memory of TOKENS tokens whose sections are those of the memory FROM, over and over
+//! (`longleaf ask` can be asked about it as well). Then the keys of all of it are scanned for a question: with none of them in RAM, with
 //! all of them kept as they are read, which begins with a second question, and once more with all of them there.
 #![expect(clippy::print_stdout, reason = "a report")]
 use longleaf_engine::kernel::Compute;
@@ -60,7 +60,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn repeat(from: &Store, to: &Path, tokens: usize) -> Result<(), Box<dyn Error>> {
     let names: Vec<&str> = from.streams().filter(|name| name.starts_with("finder.")).collect();
     let mut store = Store::create(to, from.fingerprint())?;
-    let mut streams = vec![(StreamId::TOKENS, StreamId::TOKENS), (StreamId::ENDS, StreamId::ENDS)];
+    let always = [StreamId::TEXT, StreamId::TOKENS, StreamId::ENDS, StreamId::LEXICAL];
+    let mut streams: Vec<(StreamId, StreamId)> = always.map(|id| (id, id)).to_vec();
     for name in names {
         let id = from.find_stream(name).expect("it was listed");
         streams.push((id, store.stream(name, from.row_bytes(id))?));

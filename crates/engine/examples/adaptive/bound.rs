@@ -64,7 +64,7 @@ pub(crate) fn bound(model: &Model, tokens: &[TokenId]) -> Done {
                 held += usize::from(found.rows[row] >= real);
                 unread += real / (1.0 + real);
                 // All rows of a choice take long: one choice a run.
-                if turn == 0 && start % 512 < BLOCK_TOKENS {
+                if turn == 0 {
                     let all = (0..found.rows.len()).step_by(5).map(truth).collect::<Vec<_>>();
                     means += 1;
                     mean_held += usize::from(found.bound >= all.iter().sum::<f64>() / all.len() as f64);
