@@ -343,7 +343,9 @@ impl<'m> Answering<'m> {
     ) -> Result<(PathBuf, usize, f64), Error> {
         let start = Instant::now();
         let path = self.reader.path().as_os_str().as_encoded_bytes();
-        let key = ContentHash::of_parts(&[path, item.shelf.as_bytes()]);
+        // A memory of another layout than this version's stays behind.
+        let layout = self.reader.finder().map(|profile| profile.layout()).unwrap_or_default();
+        let key = ContentHash::of_parts(&[path, layout.as_bytes(), item.shelf.as_bytes()]);
         let mut name = item.shelf.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
         name.push('-');
         for byte in &key.0[..6] {

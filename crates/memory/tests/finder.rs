@@ -1,4 +1,5 @@
 //! The scan of finder keys, next to a plain loop over them, and whatever stays in RAM and however many threads.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 use longleaf_kernel::{BLOCK_TOKENS, Compute, DType, Matrix, PackedMatrix, Pool, block};
 use longleaf_memory::finder::{Finder, Head, Profile, Queries};
 use longleaf_memory::{Begin, ContentHash, Fingerprint, Ram, Reading, SectionId, Store, StreamId};
@@ -128,6 +129,33 @@ fn a_scan_is_what_a_plain_loop_gives() {
                     assert!(error < 2e-3, "block {block}, token {token}: {found}, not {mass}");
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn scores_add_up_what_stands_out() {
+    let (config, profile) = (config(), profile());
+    // 4 blocks, of which one can stand out for a token, and 394, of which 64 can.
+    for lengths in [vec![300, 40], vec![50_000, 300]] {
+        let (store, sections, _) = store(&lengths, false);
+        let finder =
+            Finder::open(&store, &sections, &profile, &config, &Arc::new(Compute::new(2)), usize::MAX);
+        let (queries, blocks) = (queries(6), finder.blocks().len());
+        let masses = finder.masses(&store, &queries).unwrap();
+        let rank = if blocks == 4 { 1 } else { 64 };
+        let mut expected = vec![0.0; blocks];
+        for row in masses.iter().flat_map(|masses| masses.chunks_exact(blocks).skip(2)) {
+            let mut sorted = row.to_vec();
+            sorted.sort_by(|a, b| b.total_cmp(a));
+            for (expected, mass) in expected.iter_mut().zip(row) {
+                *expected += f64::from((mass - sorted[rank]).max(0.0)) / masses.len() as f64;
+            }
+        }
+        let scores = finder.scores(&store, &queries, 2).unwrap();
+        assert!(scores.iter().any(|score| *score > 0.0));
+        for (score, expected) in scores.iter().zip(expected) {
+            assert!((f64::from(*score) - expected).abs() < 1e-4, "{score}, not {expected}");
         }
     }
 }

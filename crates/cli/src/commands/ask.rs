@@ -51,13 +51,15 @@ pub(crate) fn ask(args: &Ask, settings: &Settings) -> Result<()> {
 /// A memory of its own for a file, read as far as it is not yet.
 fn read_file(args: &Ask, settings: &Settings) -> Result<PathBuf> {
     let file = args.memory.canonicalize().with_context(|| args.memory.display().to_string())?;
-    let key = ContentHash::of_parts(&[file.as_os_str().as_encoded_bytes(), args.model.as_bytes()]);
+    let model = add::open_to_read(&args.model, settings)?;
+    let layout = model.finder().map(|profile| profile.layout()).unwrap_or_default();
+    let path = file.as_os_str().as_encoded_bytes();
+    let key = ContentHash::of_parts(&[path, args.model.as_bytes(), layout.as_bytes()]);
     let name = key.0[..12].iter().fold(String::new(), |mut name, byte| {
         let _ = write!(name, "{byte:02x}");
         name
     });
     let folder = settings.home.join("files").join(name);
-    let model = add::open_to_read(&args.model, settings)?;
     let mut memory = Memory::open_or_create(&folder, &model)?;
     let read = add::read(&mut memory, std::slice::from_ref(&args.memory))?;
     if read.interrupted {

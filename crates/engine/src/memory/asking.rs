@@ -97,7 +97,7 @@ pub struct Coverage {
     pub blocks_scored: usize,
     /// Blocks that were re-read.
     pub blocks_read: usize,
-    /// Share of the finders' attention that went to blocks which were not re-read.
+    /// Share of what stood out for the finders that was not re-read.
     pub unread_mass: f64,
 }
 
@@ -439,12 +439,10 @@ impl Located {
         }
     }
 
-    /// The share of the finders' attention outside `read`.
+    /// The share of what stood out for the finders that is outside `read`.
     fn unread(&self, read: impl Iterator<Item = usize>) -> f64 {
-        let most = self.scores.iter().fold(f32::NEG_INFINITY, |most, score| most.max(*score));
-        let mass = |score: f32| f64::from(score - most).exp();
-        let all: f64 = self.scores.iter().map(|score| mass(*score)).sum();
-        if all > 0.0 { 1.0 - read.map(|block| mass(self.scores[block])).sum::<f64>() / all } else { 1.0 }
+        let all: f64 = self.scores.iter().map(|score| f64::from(*score)).sum();
+        if all > 0.0 { 1.0 - read.map(|block| f64::from(self.scores[block])).sum::<f64>() / all } else { 1.0 }
     }
 }
 

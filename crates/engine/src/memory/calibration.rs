@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! facts in a generated text ─► read with all heads of the lowest third ─► every head ranks every block for every question
-//! half of the facts choose: the best head, then those that better it, for every depth; the lowest depth that is
-//! about as good as any ─► the other half says how good that is
+//! half of the facts choose: the best head, then those that better it, for every depth and for every distance that the
+//! question is made to see; the lowest depth that is about as good as any ─► the other half says how good that is
 //! ```
 mod filler;
 
@@ -22,8 +22,8 @@ const BYTES: usize = 60_000;
 const FACTS: usize = 24;
 /// Whatever the model, the same trial.
 const SEED: u64 = 20_261_123;
-/// Tokens that are read together, and how far away a question is made to believe that every key is.
-const RUN: usize = 1024;
+/// How far away a question may be made to believe that every key is.
+const DISTANCES: [usize; 5] = [16, 32, 64, 256, 1024];
 /// More heads than this make finding slower and no better.
 const HEADS: usize = 3;
 /// A lower depth, which reads faster, is taken if its ranks are no worse than by this factor (its logarithm).
@@ -78,8 +78,8 @@ fn try_heads(
     let depth = config.layers.div_ceil(3);
     let heads: Vec<Head> =
         (0..depth).flat_map(|layer| (0..config.heads).map(move |head| Head { layer, head })).collect();
-    let run = RUN.min(config.window);
-    let profile = Profile { heads, run, distance: run, passages: Profile::PASSAGES };
+    let run = Profile::RUN.min(config.window);
+    let profile = Profile { heads, run, distance: DISTANCES[0], passages: Profile::PASSAGES };
     let facts: Vec<_> = (0..count)
         .flat_map(|index| {
             [Kind::Number, Kind::Uuid, Kind::Sentence]
@@ -97,32 +97,37 @@ fn try_heads(
         return Ok(None);
     }
     let blocks = memory.block_places()?;
-    let mut trials = Vec::new();
+    let distances: Vec<usize> = DISTANCES.into_iter().filter(|distance| *distance < config.window).collect();
+    // For each distance, the trials that choose and those that check.
+    let mut trials = vec![(Vec::new(), Vec::new()); distances.len()];
     for (index, (fact, place)) in facts.iter().zip(&places).enumerate() {
         if watch(Trial { done: 0.8 + 0.2 * index as f64 / facts.len() as f64 }).is_break() {
             return Ok(None);
         }
         let holds = |block: &Range<u64>| block.start < place.end as u64 && (place.start as u64) < block.end;
-        let right = blocks.iter().map(holds).collect();
-        trials.push(Scored { heads: memory.head_scores(&fact.question)?, right });
+        let right: Vec<bool> = blocks.iter().map(holds).collect();
+        for (distance, (choosing, checking)) in distances.iter().zip(&mut trials) {
+            let heads = memory.head_scores(&fact.question, *distance)?;
+            // Kinds come in turns of three, so that pairs of turns have all of them on both sides.
+            let half = if index / 3 % 2 == 0 { choosing } else { checking };
+            half.push(Scored { heads, right: right.clone() });
+        }
     }
-    // Kinds come in turns of three, so that pairs of turns have all of them on both sides.
-    let (mut choosing, mut checking) = (Vec::new(), Vec::new());
-    for (index, trial) in trials.into_iter().enumerate() {
-        if index / 3 % 2 == 0 { choosing.push(trial) } else { checking.push(trial) }
-    }
-    let chosen = choose(&profile.heads, &choosing);
+    let sets = trials.iter().map(|(choosing, _)| choose(&profile.heads, choosing));
+    let (at, chosen) =
+        lowest(sets.enumerate().flat_map(|(at, sets)| sets.into_iter().map(move |set| (at, set))));
+    let checking = &trials[at].1;
     let ranks: Vec<usize> = checking.iter().map(|trial| trial.rank(&chosen)).collect();
     let share = |depth: usize| ranks.iter().filter(|rank| **rank < depth).count() as f64 / ranks.len() as f64;
     let (recall_at_1, recall_at_8) = (share(1), share(8));
     let mut heads: Vec<Head> = chosen.iter().map(|head| profile.heads[*head]).collect();
     heads.sort_unstable();
-    let profile = Profile { heads, ..profile };
+    let profile = Profile { heads, distance: distances[at], ..profile };
     Ok(Some(Calibrated { profile, recall_at_1, recall_at_8, facts: checking.len(), blocks: blocks.len() }))
 }
 
 /// What all heads make of one question.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Scored {
     /// `[head][blocks]`
     heads: Vec<Vec<f32>>,
@@ -146,35 +151,53 @@ fn badness(trials: &[Scored], heads: &[usize]) -> f64 {
     trials.iter().map(log).sum::<f64>() / trials.len().max(1) as f64
 }
 
-/// Which of `heads` are to be asked.
-fn choose(heads: &[Head], trials: &[Scored]) -> Vec<usize> {
+/// Heads that are asked together.
+#[derive(Debug, Clone, PartialEq)]
+struct Set {
+    /// Layers that must be read for them.
+    layers: usize,
+    /// See [`badness`].
+    bad: f64,
+    heads: Vec<usize>,
+}
+
+/// For every depth, which of `heads` are to be asked.
+fn choose(heads: &[Head], trials: &[Scored]) -> Vec<Set> {
     let alone: Vec<f64> = (0..heads.len()).map(|head| badness(trials, &[head])).collect();
     let depth = heads.iter().map(|head| head.layer + 1).max().unwrap_or(0);
-    let mut sets: Vec<(f64, Vec<usize>)> = Vec::new();
+    let mut sets = Vec::new();
     for layers in 1..=depth {
         let mut candidates: Vec<usize> =
             (0..heads.len()).filter(|head| heads[*head].layer < layers).collect();
         candidates.sort_by(|a, b| alone[*a].total_cmp(&alone[*b]));
         // Those that find badly by themselves do not help others either.
         candidates.truncate(16);
-        let mut set = vec![candidates[0]];
-        let mut bad = alone[candidates[0]];
-        while set.len() < HEADS {
+        let mut set = Set { layers, bad: alone[candidates[0]], heads: vec![candidates[0]] };
+        while set.heads.len() < HEADS {
             let with = |head: &usize| {
-                let mut more = set.clone();
+                let mut more = set.heads.clone();
                 more.push(*head);
                 (badness(trials, &more), *head)
             };
-            let rest = candidates.iter().filter(|head| !set.contains(head));
+            let rest = candidates.iter().filter(|head| !set.heads.contains(head));
             let next = rest.map(with).min_by(|a, b| a.0.total_cmp(&b.0));
-            let Some((better, head)) = next.filter(|(better, _)| *better < bad - BETTER) else { break };
-            set.push(head);
-            bad = better;
+            let Some((better, head)) = next.filter(|(better, _)| *better < set.bad - BETTER) else { break };
+            set.heads.push(head);
+            set.bad = better;
         }
-        sets.push((bad, set));
+        sets.push(set);
     }
-    let best = sets.iter().map(|(bad, _)| *bad).fold(f64::INFINITY, f64::min);
-    sets.into_iter().find(|(bad, _)| *bad <= best + WORSE).map(|(_, set)| set).unwrap_or_default()
+    sets
+}
+
+/// The lowest set that is about as good as any, of equally low ones the best; with what it came with.
+fn lowest<T>(sets: impl Iterator<Item = (T, Set)>) -> (T, Vec<usize>) {
+    let mut sets: Vec<_> = sets.collect();
+    let best = sets.iter().map(|(_, set)| set.bad).fold(f64::INFINITY, f64::min);
+    sets.retain(|(_, set)| set.bad <= best + WORSE);
+    let low = sets.into_iter().min_by(|(_, a), (_, b)| a.layers.cmp(&b.layers).then(a.bad.total_cmp(&b.bad)));
+    let (with, set) = low.expect("the best is as good as itself");
+    (with, set.heads)
 }
 
 impl Memory<'_> {
@@ -184,12 +207,13 @@ impl Memory<'_> {
         (0..blocks).map(|block| self.hit(block).map(|hit| hit.start..hit.end)).collect()
     }
 
-    /// The score of every block for each head of the profile, `[head][blocks]`.
-    fn head_scores(&mut self, question: &str) -> Result<Vec<Vec<f32>>, Error> {
+    /// The score of every block for each head of the profile, `[head][blocks]`, all keys being at `distance`.
+    fn head_scores(&mut self, question: &str, distance: usize) -> Result<Vec<Vec<f32>>, Error> {
         self.view()?;
         let view = self.view.as_ref().expect("just made");
         let (tokens, frame) = super::asking::question_tokens(self.model, question);
-        let queries = Reader::new(self.model.decoder(), &self.profile).queries(&tokens);
+        let profile = Profile { distance, ..self.profile.clone() };
+        let queries = Reader::new(self.model.decoder(), &profile).queries(&tokens);
         Ok(view.finder.head_scores(&self.store, &queries, frame)?)
     }
 }
@@ -223,10 +247,11 @@ mod tests {
         let heads = [head(0), head(2), head(3), head(5)];
         // Two low ones find together what the high one finds alone.
         let trials_a = trials(&[|_| false, |trial| trial != 5, |trial| trial != 7, |_| true]);
-        assert_eq!(choose(&heads, &trials_a), [1, 2]);
+        let chosen = |trials| lowest(choose(&heads, trials).into_iter().map(|set| ((), set))).1;
+        assert_eq!(chosen(&trials_a), [1, 2]);
         // Nothing finds but the highest.
         let trials_b = trials(&[|_| false, |_| false, |trial| trial % 6 == 0, |_| true]);
-        assert_eq!(choose(&heads, &trials_b), [3]);
+        assert_eq!(chosen(&trials_b), [3]);
         assert!(badness(&trials_b, &[3]).abs() < 1e-12 && badness(&trials_b, &[0]) > 2.0);
     }
 
@@ -257,7 +282,7 @@ mod tests {
         // Of another version, or damaged: as if there were none.
         let file = profiles.path(&model).expect("a path");
         let text = std::fs::read_to_string(&file).expect("written");
-        for (from, to) in [("\"version\": 1", "\"version\": 9"), ("\"run\": ", "\"run\": 9999"), ("{", "")] {
+        for (from, to) in [("\"version\": 2", "\"version\": 9"), ("\"run\": ", "\"run\": 9999"), ("{", "")] {
             assert!(text.contains(from), "{text}");
             std::fs::write(&file, text.replacen(from, to, 1)).expect("written");
             assert_eq!(profiles.load(&model).expect("readable"), None);

@@ -40,7 +40,7 @@ pub(super) fn layout(model: &Model) -> Layout {
 /// Reads sections.
 #[derive(Debug)]
 pub(super) enum Reader<'m> {
-    Finder { reader: Box<finder::Reader<'m>>, run: usize, panel_bytes: usize },
+    Finder { reader: Box<finder::Reader<'m>>, panel_bytes: usize },
     Full(Box<full::Reader<'m>>),
 }
 
@@ -50,7 +50,6 @@ impl<'m> Reader<'m> {
         match depth {
             Depth::Finder => Self::Finder {
                 reader: Box::new(finder::Reader::new(decoder, profile)),
-                run: profile.run,
                 panel_bytes: Profile::panel_bytes(decoder.config()),
             },
             Depth::Full => {
@@ -72,7 +71,7 @@ impl<'m> Reader<'m> {
     /// Tokens that are read together.
     pub(super) fn run(&self) -> usize {
         match self {
-            Self::Finder { run, .. } => *run,
+            Self::Finder { reader, .. } => reader.batch(),
             Self::Full(reader) => reader.stride(),
         }
     }
@@ -111,7 +110,7 @@ impl<'m> Reader<'m> {
         }
     }
 
-    /// Read the section's next run and append to `rows`, one buffer for each of [`Reader::streams`].
+    /// Read what comes next in the section, [`Reader::run`] tokens or the rest, and append to `rows`, one buffer for each of [`Reader::streams`].
     pub(super) fn read(&mut self, tokens: &[u32], rows: &mut [Vec<u8>]) {
         match self {
             Self::Finder { reader, .. } => reader.read(tokens, rows),

@@ -30,7 +30,7 @@ struct Written {
 }
 
 /// The files we write. What a head is called, how runs are read, or the trial itself may change.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 impl Profiles {
     /// Those in `folder`, which need not be there yet.

@@ -5,12 +5,26 @@ use longleaf_kernel::KvFormat;
 use longleaf_model::{Attention, Decoder, Dense, PREFILL_TOKENS, Qkv, Rotation, Scratch, Visible};
 use std::convert::Infallible;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+/// Tokens that are read at a time, at least and at most: what is read is to be safe soon.
+const BATCH: (usize, usize) = (2048, 4096);
 
 /// Reads runs of text for their keys, and questions for their queries.
+///
+/// Runs see nothing of each other, so that a thread takes a whole one through all layers and never waits.
 #[derive(Debug)]
 pub struct Reader<'m> {
     decoder: &'m Decoder,
     profile: Profile,
+    streams: Vec<KeyStream>,
+    /// Those that no thread has at the moment.
+    passes: Mutex<Vec<Pass>>,
+}
+
+/// What one thread needs to read a run.
+#[derive(Debug)]
+struct Pass {
     attention: Watched,
     scratch: Scratch,
     hidden: Vec<f32>,
@@ -61,38 +75,56 @@ impl Attention for Watched {
 impl<'m> Reader<'m> {
     /// Reads with `decoder` what `profile` asks for.
     pub fn new(decoder: &'m Decoder, profile: &Profile) -> Self {
-        let config = decoder.config();
-        let compute = decoder.compute().clone();
-        let attention = Watched {
-            dense: Dense::new(config, compute, KvFormat::Bf16, Visible::All, profile.run),
-            keys: Keys::new(config, profile),
-            queries: None,
-        };
-        Self { decoder, profile: profile.clone(), attention, scratch: Scratch::new(), hidden: Vec::new() }
+        let streams = profile.streams(decoder.config());
+        Self { decoder, profile: profile.clone(), streams, passes: Mutex::default() }
     }
 
     /// The streams that [`Reader::read`] fills, in their order.
     pub fn streams(&self) -> &[KeyStream] {
-        self.attention.keys.streams()
+        &self.streams
     }
 
-    /// Read one run of at most [`Profile::run`] tokens and append its keys to `rows`, one buffer for each stream:
-    /// whole panels of [`Profile::PANEL`] tokens, the last one filled up with zeros.
-    pub fn read(&mut self, tokens: &[u32], rows: &mut [Vec<u8>]) {
-        assert!(tokens.len() <= self.profile.run, "{} tokens are more than a run", tokens.len());
-        self.pass(tokens);
-        self.attention.keys.encode(self.decoder.compute().pool(), rows);
+    /// How many tokens should be read at a time, so that every thread has runs to read: whole runs.
+    pub fn batch(&self) -> usize {
+        let runs = BATCH.0.div_ceil(self.profile.run);
+        let runs = runs.next_multiple_of(self.decoder.compute().pool().threads());
+        runs.min(BATCH.1 / self.profile.run).max(1) * self.profile.run
+    }
+
+    /// Read runs of [`Profile::run`] tokens, the last of which may be shorter, and append their keys to `rows`, one
+    /// buffer for each stream: whole panels of [`Profile::PANEL`] tokens, the last one filled up with zeros.
+    pub fn read(&self, tokens: &[u32], rows: &mut [Vec<u8>]) {
+        let pool = self.decoder.compute().pool();
+        let run = |tokens| (tokens, vec![Vec::new(); rows.len()]);
+        let mut runs: Vec<(&[u32], Vec<Vec<u8>>)> = tokens.chunks(self.profile.run).map(run).collect();
+        pool.chunks_mut(&mut runs, 1, &|_, run| {
+            let (tokens, rows) = &mut run[0];
+            self.pass(|pass| {
+                pass.read(self.decoder, self.profile.layers(), tokens);
+                pass.attention.keys.encode(pool, rows);
+            });
+        });
+        for (_, of_run) in runs {
+            for (rows, of_run) in rows.iter_mut().zip(of_run) {
+                rows.extend_from_slice(&of_run);
+            }
+        }
     }
 
     /// The queries of a question.
-    pub fn queries(&mut self, question: &[u32]) -> Queries {
+    pub fn queries(&self, question: &[u32]) -> Queries {
         let decoder = self.decoder;
         let config = decoder.config();
         let (heads, head_dim) = (config.heads, config.head_dim);
-        self.attention.queries = Some(vec![Vec::new(); self.profile.layers()]);
-        self.pass(question);
-        self.attention.keys.clear();
-        let mut layers = self.attention.queries.take().unwrap_or_default();
+        let mut layers = self.pass(|pass| {
+            pass.attention.queries = Some(vec![Vec::new(); self.profile.layers()]);
+            // A question longer than a run is read in several.
+            for run in question.chunks(self.profile.run) {
+                pass.read(decoder, self.profile.layers(), run);
+            }
+            pass.attention.keys.clear();
+            pass.attention.queries.take().unwrap_or_default()
+        });
         let mut rotation = Rotation::new(&config.rope, self.profile.run);
         let distance = self.profile.distance as i64;
         let (cos, sin) = rotation.at(distance..distance + 1);
@@ -112,11 +144,33 @@ impl<'m> Reader<'m> {
         Queries { heads: self.profile.heads.iter().map(one).collect(), tokens: question.len() }
     }
 
-    /// Run the lowest layers over one sequence; of the last, only the projections.
-    fn pass(&mut self, tokens: &[u32]) {
-        let Self { decoder, attention, scratch, hidden, .. } = self;
+    /// Lend `work` what one thread needs.
+    fn pass<R>(&self, work: impl FnOnce(&mut Pass) -> R) -> R {
+        let passes = || self.passes.lock().unwrap_or_else(PoisonError::into_inner);
+        let spare = passes().pop();
+        let mut pass = spare.unwrap_or_else(|| Pass::new(self.decoder, &self.profile));
+        let result = work(&mut pass);
+        passes().push(pass);
+        result
+    }
+}
+
+impl Pass {
+    fn new(decoder: &Decoder, profile: &Profile) -> Self {
+        let (config, compute) = (decoder.config(), decoder.compute().clone());
+        let attention = Watched {
+            dense: Dense::new(config, compute, KvFormat::Bf16, Visible::All, profile.run),
+            keys: Keys::new(config, profile),
+            queries: None,
+        };
+        Self { attention, scratch: Scratch::new(), hidden: Vec::new() }
+    }
+
+    /// Run the lowest `layers` over one sequence; of the last, only the projections.
+    fn read(&mut self, decoder: &Decoder, layers: usize, tokens: &[u32]) {
+        let Self { attention, scratch, hidden } = self;
         attention.dense.reset();
-        let last = self.profile.layers() - 1;
+        let last = layers - 1;
         for (index, tokens) in tokens.chunks(PREFILL_TOKENS).enumerate() {
             let first = index * PREFILL_TOKENS;
             decoder.embed(tokens, hidden);

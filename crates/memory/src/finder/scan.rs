@@ -15,6 +15,9 @@ const PIECE: usize = 4096;
 /// Threads beyond those that compute, while there is something to read: they wait for the disk, not for a core.
 const READERS: usize = 2;
 
+/// So many blocks can stand out for one token of a question; of a small memory, a quarter.
+const STAND_OUT: usize = 64;
+
 /// Where a block lies: at most [`BLOCK_TOKENS`] tokens of one section, and at most one run of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Block {
@@ -268,7 +271,7 @@ impl Finder {
         })
     }
 
-    /// The score of every block, `[blocks]`, at most 0: see [`crate::finder`]. Tokens before `skip` do not count
+    /// The score of every block, `[blocks]`, at least 0: see [`crate::finder`]. Tokens before `skip` do not count
     /// (they are the frame around the question).
     ///
     /// # Errors
@@ -278,8 +281,8 @@ impl Finder {
         let share = 1.0 / heads.len() as f32;
         let mut scores = vec![0.0; self.blocks.len()];
         for head in &heads {
-            for (score, best) in scores.iter_mut().zip(head) {
-                *score += share * best;
+            for (score, of_head) in scores.iter_mut().zip(head) {
+                *score += share * of_head;
             }
         }
         Ok(scores)
@@ -291,22 +294,24 @@ impl Finder {
     /// Those of the store.
     pub fn head_scores(&self, store: &Store, queries: &Queries, skip: usize) -> Result<Vec<Vec<f32>>, Error> {
         let (blocks, tokens) = (self.blocks.len(), queries.tokens.saturating_sub(skip));
-        let none = vec![f32::NEG_INFINITY; blocks];
         if blocks == 0 || tokens == 0 {
-            return Ok(vec![none; self.profile.heads.len()]);
+            return Ok(vec![vec![0.0; blocks]; self.profile.heads.len()]);
         }
         let counting = |rows: &Vec<f32>| rows[skip * self.width..].to_vec();
         let queries = Queries { heads: queries.heads.iter().map(counting).collect(), tokens };
+        let rank = STAND_OUT.min(blocks.div_ceil(4)).min(blocks - 1);
+        let mut order = Vec::new();
         let of_head = |masses: Vec<f32>| {
-            let mut best = none.clone();
+            let mut scores = vec![0.0; blocks];
             for row in masses.chunks_exact(blocks) {
-                let mut total = [0.0];
-                self.compute.log_mass(row, blocks, std::slice::from_ref(&(0..blocks)), 1.0, &mut total);
-                for (best, mass) in best.iter_mut().zip(row) {
-                    *best = best.max(mass - total[0]);
+                order.clear();
+                order.extend_from_slice(row);
+                let (_, ordinary, _) = order.select_nth_unstable_by(rank, |a, b| b.total_cmp(a));
+                for (score, mass) in scores.iter_mut().zip(row) {
+                    *score += (mass - *ordinary).max(0.0);
                 }
             }
-            best
+            scores
         };
         Ok(self.masses(store, &queries)?.into_iter().map(of_head).collect())
     }

@@ -89,7 +89,8 @@ fn cell(
     let facts = needle::facts(kind, count, args.seed);
     let (text, places) = needle::hide(haystack, &facts);
     // A memory for this text and model, kept so that the same measurement does not read again.
-    let mut parts = vec![text.as_bytes(), model.path().as_os_str().as_encoded_bytes()];
+    let layout = model.finder().map(|profile| profile.layout()).unwrap_or_default();
+    let mut parts = vec![text.as_bytes(), model.path().as_os_str().as_encoded_bytes(), layout.as_bytes()];
     let depth = args.depth.depth();
     if depth == Depth::Full {
         parts.push(b"full");
