@@ -141,7 +141,7 @@ impl Activations {
     /// The rows unrounded, `[tokens, cols]`.
     #[inline]
     pub(crate) fn values(&self) -> &[f32] {
-        &self.values
+        &self.values[..self.tokens * self.cols]
     }
 
     /// The form of the integers.
@@ -177,11 +177,16 @@ impl Activations {
     pub(crate) fn reshape(&mut self, precision: Precision, operand: Operand, tokens: usize, cols: usize) {
         let operand = if cols.is_multiple_of(CHUNK) { operand } else { Operand::Float };
         (self.tokens, self.cols, self.precision, self.operand) = (tokens, cols, precision, operand);
-        self.values.resize(tokens * cols, 0.0);
+        // Growing only: rows of two widths that take turns would fill the difference with zeros each time.
+        if self.values.len() < tokens * cols {
+            self.values.resize(tokens * cols, 0.0);
+        }
         if operand != Operand::Float {
             let records = tokens * cols.div_ceil(operand.span());
             self.integers.grow(records * self.record());
-            self.groups.resize(records, Group::default());
+            if self.groups.len() < records {
+                self.groups.resize(records, Group::default());
+            }
         }
     }
 
