@@ -286,6 +286,9 @@ pub(crate) struct Ask {
     /// Re-read at most so many passages [default: as many as the model bears]
     #[arg(long, value_name = "N")]
     pub(crate) passages: Option<usize>,
+    /// Attend to what a memory of full depth (`add --depth full`) keeps of the passages, instead of re-reading them
+    #[arg(long)]
+    pub(crate) attend: bool,
     /// Leave out a stage, to measure what it does; may be given several times
     #[arg(long, value_enum, value_name = "STAGE")]
     pub(crate) without: Vec<Stage>,

@@ -365,3 +365,40 @@ fn a_memory_at_full_depth_is_attended_to_as_it_is() {
     let (_, less) = attend(0, Budget::Blocks(1));
     assert!(less.unread_share() > seen.unread_share(), "{less:?} {seen:?}");
 }
+
+#[test]
+fn a_question_attends_to_what_is_kept_of_its_passages() {
+    let model = model(2);
+    let folder = tempfile::tempdir().unwrap();
+    let stages = Stages { finder: true, lexical: true, meaning: false, rerank: false };
+    let asking = Asking { attend: true, passages: Some(2), ..asking(stages) };
+    let question = "Who saw the lantern after Cordelia?";
+    let mut shallow = Memory::with_profile(&folder.path().join("shallow"), &model, profile()).unwrap();
+    add(&mut shallow, &document("a", &text(1, 10)));
+    let refused = shallow.ask(question, &asking, &mut |_| (), &mut |_| ControlFlow::Continue(()));
+    assert!(matches!(refused, Err(Error::Depth { asked: Depth::Full, .. })), "{refused:?}");
+
+    let mut memory = Memory::with_profile(&folder.path().join("full"), &model, profile()).unwrap();
+    memory.set_depth(Depth::Full).unwrap();
+    let texts = [text(1, 300), text(2, 200)];
+    add(&mut memory, &document("a", &texts[0]));
+    add(&mut memory, &document("b", &texts[1]));
+    let mut ask = |ram: usize, asking: &Asking| {
+        memory.set_ram(ram);
+        memory.ask(question, asking, &mut |_| (), &mut |_| ControlFlow::Continue(())).unwrap()
+    };
+    let (all, none) = (ask(1 << 30, &asking), ask(0, &asking));
+    let tokens = |reply: &longleaf_engine::memory::Reply| reply.answer.as_ref().unwrap().tokens.clone();
+    assert_eq!((tokens(&all), &all.citations), (tokens(&none), &none.citations), "whatever stays in RAM");
+    let seen = all.coverage;
+    assert!(seen.blocks_read == 0 && (2..=6).contains(&seen.blocks_attended), "{seen:?}");
+    assert!(seen.blocks_attended < seen.blocks_total && all.timings.attend_s > 0.0, "{seen:?}");
+    for citation in &all.citations {
+        let text = &texts[usize::from(citation.document == "b")];
+        assert_eq!(text[citation.start as usize..citation.end as usize], citation.quote);
+    }
+    // Read again, the same passages are cited.
+    let again = ask(0, &Asking { attend: false, ..asking.clone() });
+    assert_eq!(again.ranked, all.ranked);
+    assert!(again.coverage.blocks_read > 0 && again.coverage.blocks_attended == 0);
+}

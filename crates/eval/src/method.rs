@@ -2,17 +2,15 @@
 //! the model, and how its answer is taken down are the same.
 mod chain;
 mod count;
-mod evidence;
 
 use crate::item::{Frame, Item, Pose};
 use crate::{Error, Event};
-use evidence::{Keep, narrow};
-use longleaf_engine::memory::{Asking, Coverage, Excerpt, Stages};
+use longleaf_engine::memory::{Asking, Coverage, Excerpt, Keep, Stages, evidence};
 use longleaf_engine::store::ContentHash;
 use longleaf_engine::{Answer, Document, Memory, Message, Model, Progress, Request, Role, Session, Special};
 use longleaf_engine::{TokenId, Visible, Wording};
 use std::fmt::Write;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -426,6 +424,14 @@ impl Found {
     }
 }
 
+/// Each passage without the sentences that are not kept. Passages of which nothing is left are empty.
+fn narrow(passages: &[&str], questions: &[String], keep: Keep) -> Vec<String> {
+    let kept = evidence(passages, questions, keep);
+    let text =
+        |(text, ranges): (&&str, Vec<Range<usize>>)| ranges.into_iter().map(|range| &text[range]).collect();
+    passages.iter().zip(kept).map(text).collect()
+}
+
 /// One excerpt from two that overlap.
 fn join(known: &mut Excerpt, other: &Excerpt) {
     if other.start < known.start {
@@ -458,7 +464,9 @@ mod tests {
     #[test]
     fn what_overlaps_is_read_once_and_in_order() {
         let text = "The oak is old. The elm is young. The ash is tall. The fir is green.";
-        let coverage = Coverage { blocks_total: 9, blocks_scored: 9, blocks_read: 0, unread_mass: 0.0 };
+        let (blocks_total, blocks_scored) = (9, 9);
+        let coverage =
+            Coverage { blocks_total, blocks_scored, blocks_read: 0, blocks_attended: 0, unread_mass: 0.0 };
         let mut found = Found::default();
         found.add(vec![excerpt(text, 34, 50), excerpt(text, 0, 15)], 2, 0.5, coverage);
         found.add(vec![excerpt(text, 40, 68), excerpt(text, 8, 20)], 1, 0.2, coverage);

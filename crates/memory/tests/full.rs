@@ -195,4 +195,19 @@ fn a_page_is_the_same_from_disk_and_from_ram() {
     none.summaries(0, 2..5, &mut second).unwrap();
     assert_eq!(first, second);
     assert_eq!(first.len(), 3 * layout.summary);
+
+    // Of some blocks alone, each is as it was among all.
+    let mut some = open(0);
+    some.select(&mut |of, tokens| of == section && tokens.contains(&400) || tokens.end == 1333);
+    assert_eq!((some.len(), some.tokens(0), some.tokens(1)), (2, 128, 53));
+    assert_eq!((some.place(0).1, some.place(1).1), (384, 1280));
+    let mut out = [vec![FarBlock::default(); 2], vec![FarBlock::default(); 2]];
+    all.fetch(1, &[3, 10], &mut out[0]).unwrap();
+    some.fetch(1, &[0, 1], &mut out[1]).unwrap();
+    assert_eq!(out[0], out[1]);
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    all.summaries(1, 3..4, &mut first).unwrap();
+    all.summaries(1, 10..11, &mut first).unwrap();
+    some.summaries(1, 0..2, &mut second).unwrap();
+    assert_eq!(first, second);
 }

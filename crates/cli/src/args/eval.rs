@@ -10,6 +10,7 @@ use std::path::PathBuf;
 /// ruler, babilong, kv, lines, xquad, lm and search take their texts from --data, a folder with one folder for each source; what
 /// lies where, and what was found, stands in docs/quality.md. Every answer is a row; rows in --out are not made again.
 #[derive(Debug, ClapArgs)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches, not states")]
 pub(crate) struct Eval {
     /// What to measure
     #[arg(value_enum)]
@@ -62,6 +63,9 @@ pub(crate) struct Eval {
     /// needle: with --answers, also ask the model each question in a prompt of 2,000 tokens that holds its facts
     #[arg(long, requires = "answers")]
     pub(crate) control: bool,
+    /// needle: with --answers and --depth full, attend to what is kept of the passages instead of re-reading them
+    #[arg(long, requires = "answers")]
+    pub(crate) attend: bool,
     /// needle: how deep the text is read
     #[arg(long, value_enum, default_value = "finder")]
     pub(crate) depth: Depth,

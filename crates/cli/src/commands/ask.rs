@@ -32,7 +32,8 @@ pub(crate) fn ask(args: &Ask, settings: &Settings) -> Result<()> {
         sampling: args.sampling.sampling(),
         ..Asking::default().request
     };
-    let asking = Asking { stages, candidates: args.candidates, passages: args.passages, request };
+    let (candidates, passages, attend) = (args.candidates, args.passages, args.attend);
+    let asking = Asking { stages, candidates, passages, attend, request };
     let interrupted = interrupt()?;
     let mut printed = Ok(());
     let reply = memory.ask(&args.question, &asking, &mut |_| (), &mut |progress| {
@@ -95,10 +96,13 @@ fn sources(reply: &Reply) -> String {
     let coverage = &reply.coverage;
     let _ = writeln!(
         text,
-        "{} of {} blocks scored, {} re-read; located in {:.2} s, first token after {:.2} s",
+        "{} of {} blocks scored, {}; located in {:.2} s, first token after {:.2} s",
         coverage.blocks_scored,
         coverage.blocks_total,
-        coverage.blocks_read,
+        match coverage.blocks_attended {
+            0 => format!("{} re-read", coverage.blocks_read),
+            attended => format!("{attended} attended to"),
+        },
         reply.timings.locate_s,
         reply.timings.first_token_s
     );
@@ -129,6 +133,7 @@ fn to_json(reply: &Reply) -> Value {
             "blocks_total": coverage.blocks_total,
             "blocks_scored": coverage.blocks_scored,
             "blocks_read": coverage.blocks_read,
+            "blocks_attended": coverage.blocks_attended,
             "unread_mass": coverage.unread_mass,
             // Every block is scored exactly: nothing about the unread ones is an estimate.
             "delta": 0.0,
@@ -137,8 +142,7 @@ fn to_json(reply: &Reply) -> Value {
             "load_s": timings.load_s,
             "locate_s": timings.locate_s,
             "rerank_s": timings.rerank_s,
-            // A memory at finder depth is not attended to directly.
-            "attend_s": 0.0,
+            "attend_s": timings.attend_s,
             "reread_s": timings.reread_s,
             "first_token_s": timings.first_token_s,
             "total_s": timings.total_s,

@@ -1,19 +1,25 @@
-//! A question to a memory: locate, re-rank, re-read, answer.
+//! A question to a memory: locate, re-rank, re-read or attend, answer.
 mod answer;
+mod evidence;
+mod fusion;
+mod passage;
 mod rerank;
 
+pub(super) use answer::after;
 pub use answer::prompt;
+pub use evidence::{Keep, evidence};
+pub(super) use fusion::fused;
+pub(super) use passage::Passage;
 
 use super::Memory;
 use crate::session::{Answer, Progress, Request, Session};
 use crate::{Error, Model};
 use answer::{cite, fitting};
-use longleaf_memory::finder::{Block, Reader};
-use longleaf_memory::{SectionId, StreamId};
+use longleaf_memory::finder::Reader;
 use longleaf_model::Visible;
 use longleaf_text::{Special, TokenId};
 use rerank::{Ranking, narrow, rerank};
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 use std::time::Instant;
 
 /// How a question is answered. Every stage can be left out, to measure what it does.
@@ -25,6 +31,9 @@ pub struct Asking {
     pub candidates: usize,
     /// At most so many passages are re-read; `None` for as many as the model bears.
     pub passages: Option<usize>,
+    /// Attend in every layer to the keys and values that a memory of full depth keeps of the passages, instead of
+    /// reading them again.
+    pub attend: bool,
     /// The answer's generation: sampling, stop strings, length. Its prompt is replaced.
     pub request: Request,
 }
@@ -47,7 +56,7 @@ impl Default for Asking {
     fn default() -> Self {
         let stages = Stages { finder: true, lexical: true, meaning: true, rerank: true };
         let request = Request { stop_circles: true, ..Request::default() };
-        Self { stages, candidates: 8, passages: None, request }
+        Self { stages, candidates: 8, passages: None, attend: false, request }
     }
 }
 
@@ -60,6 +69,8 @@ pub enum Stage {
     Rerank(usize, usize),
     /// The passages are being read again.
     Reread,
+    /// What is kept of the passages is being attended to.
+    Attend,
 }
 
 /// Where an answer comes from.
@@ -97,7 +108,9 @@ pub struct Coverage {
     pub blocks_scored: usize,
     /// Blocks that were re-read.
     pub blocks_read: usize,
-    /// Share of what stood out for the finders that was not re-read.
+    /// Blocks whose kept keys and values every layer attended to.
+    pub blocks_attended: usize,
+    /// Share of what stood out for the finders that was neither re-read nor attended to.
     pub unread_mass: f64,
 }
 
@@ -110,6 +123,8 @@ pub struct Timings {
     pub locate_s: f64,
     /// Ranking the best anew.
     pub rerank_s: f64,
+    /// Attending to the passages as they are kept, until the first token of the answer was known.
+    pub attend_s: f64,
     /// Reading the passages again, until the first token of the answer was known.
     pub reread_s: f64,
     /// From the question to that token.
@@ -167,37 +182,6 @@ pub struct Reply {
     pub timings: Timings,
 }
 
-/// Tokens before and after a block that are read with it, for what the cut went through.
-const MARGIN: (usize, usize) = (24, 40);
-
-/// Some text of one section that is read again.
-#[derive(Debug)]
-pub(super) struct Passage {
-    /// The block it stands around.
-    block: usize,
-    /// Its name and where in that document's text it stands.
-    pub(super) document: String,
-    pub(super) start: usize,
-    pub(super) text: String,
-    /// The part of the text that was ranked.
-    pub(super) core: Range<usize>,
-    /// How probable it makes the question: `ln P`, less that of no passage.
-    gain: f64,
-}
-
-impl Passage {
-    fn overlaps(&self, other: &Self) -> bool {
-        self.document == other.document
-            && self.start < other.start + other.text.len()
-            && other.start < self.start + self.text.len()
-    }
-
-    fn hit(&self) -> Hit {
-        let (start, end) = (self.start as u64, (self.start + self.text.len()) as u64);
-        Hit { document: self.document.clone(), start, end }
-    }
-}
-
 impl Memory<'_> {
     /// Answer `question` from everything in the memory. `stage` is told what is being done, `watch` is given the
     /// answer as it is written and may break it off.
@@ -211,25 +195,40 @@ impl Memory<'_> {
         stage: &mut dyn FnMut(Stage),
         watch: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
     ) -> Result<Reply, Error> {
+        if asking.attend {
+            self.expect_full_depth()?;
+        }
         let start = Instant::now();
         let Sought { mut passages, near, confidence, located, timings } =
             self.seek(question, asking, stage)?;
         let ranked = passages.iter().map(Passage::hit).collect();
         passages.truncate(near);
-        passages.iter_mut().for_each(narrow);
+        for passage in &mut passages {
+            narrow(passage);
+            passage.without_look_alikes(question);
+        }
         let found = near > 0;
         let coverage = located.coverage(asking.stages, &passages);
         let citations = Vec::new();
         let mut reply = Reply { answer: None, found, confidence, citations, ranked, coverage, timings };
         if found {
-            stage(Stage::Reread);
-            let prompt = fitting(self.model, question, &mut passages, &asking.request)?;
-            reply.coverage.blocks_read = passages.len();
-            let room = asking.request.max_tokens.unwrap_or(self.model.config().window);
-            let length = (prompt.len() + room).min(self.model.config().window);
-            let request = Request { prompt, ..asking.request.clone() };
-            let answer = Session::new(self.model, Visible::All, length).generate(&request, watch)?;
-            reply.timings.reread_s = answer.prefill_s;
+            let answer = if asking.attend {
+                stage(Stage::Attend);
+                let (answer, attended) = self.attend_to(question, &passages, &asking.request, watch)?;
+                (reply.coverage.blocks_read, reply.coverage.blocks_attended) = (0, attended);
+                reply.timings.attend_s = answer.prefill_s;
+                answer
+            } else {
+                stage(Stage::Reread);
+                let prompt = fitting(self.model, question, &mut passages, &asking.request)?;
+                reply.coverage.blocks_read = passages.len();
+                let room = asking.request.max_tokens.unwrap_or(self.model.config().window);
+                let length = (prompt.len() + room).min(self.model.config().window);
+                let request = Request { prompt, ..asking.request.clone() };
+                let answer = Session::new(self.model, Visible::All, length).generate(&request, watch)?;
+                reply.timings.reread_s = answer.prefill_s;
+                answer
+            };
             reply.citations = cite(&passages, question, &answer.text);
             reply.timings.first_token_s = start.elapsed().as_secs_f64() - answer.decode_s;
             reply.answer = Some(answer);
@@ -311,14 +310,6 @@ impl Memory<'_> {
         blocks.into_iter().map(|block| self.hit(block)).collect()
     }
 
-    /// The bytes of one block.
-    pub(super) fn hit(&self, block: usize) -> Result<Hit, Error> {
-        let Place { document, start, ends, first, last, .. } = self.place(block)?;
-        let end_of = |token: usize| if token == 0 { 0 } else { u64::from(ends[token - 1]) };
-        let start = start as u64;
-        Ok(Hit { document, start: start + end_of(first), end: start + end_of(last) })
-    }
-
     /// The blocks worth a closer look, best first.
     pub(super) fn locate(&self, question: &str, asking: &Asking) -> Result<Located, Error> {
         let view = self.view.as_ref().expect("made before");
@@ -338,48 +329,17 @@ impl Memory<'_> {
                 order.truncate(count);
             }
             order.sort_unstable_by(by_score);
-            ways.push(order);
+            ways.push(order.into_iter().map(|block| (block, located.scores[block])).collect());
         }
         if asking.stages.lexical {
-            let hits = view.lexical.search(&self.store, question, asking.candidates)?;
-            ways.push(hits.into_iter().map(|(block, _)| block).collect());
+            ways.push(view.lexical.search(&self.store, question, asking.candidates)?);
         }
         if asking.stages.meaning {
             ways.push(self.by_meaning(question, asking.candidates)?);
         }
-        located.blocks = in_turns(&ways);
+        located.blocks = fused(&ways).into_iter().map(|(block, _)| block).collect();
+        located.ways = ways;
         Ok(located)
-    }
-
-    /// Where a block stands.
-    fn place(&self, block: usize) -> Result<Place, Error> {
-        let view = self.view.as_ref().expect("made before");
-        let Block { section, first, tokens } = view.finder.blocks()[block];
-        let ends = self.store.read_u32(section, StreamId::ENDS)?;
-        let document = self.store.documents().find(|document| document.sections.contains(&section));
-        let sections = document.iter().flat_map(|document| &document.sections);
-        let before = sections.take_while(|id| **id != section).filter_map(|id| self.store.section(*id));
-        let start = before.map(|section| section.bytes(StreamId::TEXT) as usize).sum();
-        let document = document.map(|document| document.name.clone()).unwrap_or_default();
-        let (first, last) = (first as usize, (first + tokens) as usize);
-        if last > ends.len() {
-            let (keys, words) = (last, ends.len());
-            return Err(Error::Halves { path: self.path.clone(), keys, words });
-        }
-        Ok(Place { section, document, start, ends, first, last })
-    }
-
-    /// The text around one block, as much of it as is re-read.
-    pub(super) fn passage(&self, block: usize) -> Result<Passage, Error> {
-        let Place { section, document, start, ends, first, last } = self.place(block)?;
-        let bytes = self.store.read_all(section, StreamId::TEXT)?;
-        let text = String::from_utf8_lossy(&bytes);
-        let end_of = |token: usize| if token == 0 { 0 } else { ends[token.min(ends.len()) - 1] as usize };
-        let from = text.floor_char_boundary(end_of(first.saturating_sub(MARGIN.0)));
-        let to = text.ceil_char_boundary(end_of(last + MARGIN.1));
-        let range = widen(&text, from..to);
-        let (start, text) = (start + range.start, text[range].to_owned());
-        Ok(Passage { block, document, start, core: 0..text.len(), text, gain: 0.0 })
     }
 }
 
@@ -391,26 +351,13 @@ pub(super) fn question_tokens(model: &Model, question: &str) -> (Vec<TokenId>, u
     (tokens, frame)
 }
 
-/// Where a block stands.
-#[derive(Debug)]
-struct Place {
-    section: SectionId,
-    document: String,
-    /// Where the section begins in the document's text.
-    start: usize,
-    /// Where each of the section's tokens ends in the section's text.
-    ends: Vec<u32>,
-    /// The block's first token.
-    first: usize,
-    /// One past its last.
-    last: usize,
-}
-
 /// What finding gave.
 #[derive(Debug, Default)]
 pub(super) struct Located {
     /// Best first.
     pub(super) blocks: Vec<usize>,
+    /// What each way gave that was asked: blocks and their scores, best first.
+    pub(super) ways: Vec<Vec<(usize, f32)>>,
     /// The finders' scores of all blocks, if they were asked.
     scores: Vec<f32>,
     total: usize,
@@ -435,6 +382,7 @@ impl Located {
             blocks_total: self.total,
             blocks_scored: if stages.finder || stages.lexical || stages.meaning { self.total } else { 0 },
             blocks_read: read.len(),
+            blocks_attended: 0,
             unread_mass: self.unread(read.iter().map(|passage| passage.block)),
         }
     }
@@ -443,50 +391,5 @@ impl Located {
     fn unread(&self, read: impl Iterator<Item = usize>) -> f64 {
         let all: f64 = self.scores.iter().map(|score| f64::from(*score)).sum();
         if all > 0.0 { 1.0 - read.map(|block| f64::from(self.scores[block])).sum::<f64>() / all } else { 1.0 }
-    }
-}
-
-/// One list from several, in turns, each block once.
-fn in_turns(lists: &[Vec<usize>]) -> Vec<usize> {
-    let mut all = Vec::new();
-    for index in 0..lists.iter().map(Vec::len).max().unwrap_or(0) {
-        for block in lists.iter().filter_map(|list| list.get(index)) {
-            if !all.contains(block) {
-                all.push(*block);
-            }
-        }
-    }
-    all
-}
-
-/// Widen a range to the ends of the sentences that it cuts through, by at most this many bytes a side.
-fn widen(text: &str, range: Range<usize>) -> Range<usize> {
-    const MOST: usize = 200;
-    let is_end = |(_, c): &(usize, char)| matches!(c, '.' | '!' | '?' | '\n');
-    let low = text.floor_char_boundary(range.start.saturating_sub(MOST));
-    let before = text[low..range.start].char_indices().rfind(is_end);
-    let start = before.map_or(range.start, |(at, c)| low + at + c.len_utf8());
-    let high = text.ceil_char_boundary((range.end + MOST).min(text.len()));
-    let after = text[range.end..high].char_indices().find(is_end);
-    let end = after.map_or(range.end, |(at, c)| range.end + at + c.len_utf8());
-    start..end
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lists_take_turns() {
-        assert_eq!(in_turns(&[vec![5, 1, 2], vec![1, 7], vec![9]]), [5, 1, 9, 7, 2]);
-        assert_eq!(in_turns(&[vec![], vec![3]]), [3]);
-        assert_eq!(in_turns(&[]), [0; 0]);
-    }
-
-    #[test]
-    fn ranges_widen_to_sentences() {
-        let text = "One is here. Two is cut. Three is after.";
-        assert_eq!(&text[widen(text, 18..22)], " Two is cut.");
-        assert_eq!(&text[widen(text, 0..text.len())], text);
     }
 }

@@ -1,15 +1,16 @@
 //! A memory at full depth, attended to as it is.
+use super::asking::{Passage, after};
 use super::depth::layout;
 use super::{Depth, Memory};
 use crate::session::{Answer, Progress, Request, Session};
 use crate::{Error, Model};
 use longleaf_kernel::BLOCK_TOKENS;
 use longleaf_memory::SectionId;
-use longleaf_memory::adaptive::{Budget, Settings, Statistics};
+use longleaf_memory::adaptive::{Budget, FarBlocks, Settings, Statistics};
 use longleaf_memory::full::Pages;
 use longleaf_text::{Message, Role, TokenId};
 use std::collections::HashSet;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 impl Memory<'_> {
     /// Answer `request` with every layer attending to the keys and values of the whole memory, of which the prompt
@@ -25,15 +26,53 @@ impl Memory<'_> {
         budget: Budget,
         watch: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
     ) -> Result<(Answer, Statistics), Error> {
-        if self.depth != Depth::Full {
-            let (path, found) = (self.path.clone(), self.depth);
-            return Err(Error::Depth { path, found, asked: Depth::Full });
-        }
+        self.expect_full_depth()?;
         let settings = Settings { sinks: frame.min(BLOCK_TOKENS), budget, ..Settings::default() };
         let length = self.model.config().window;
         let mut session = Session::over(self.model, self.pages()?, settings, length);
         let answer = session.generate(request, watch)?;
         Ok((answer, session.statistics().unwrap_or_default()))
+    }
+
+    /// Answer a question with every layer attending to the keys and values of the blocks that `passages` lie in, all
+    /// of them; also how many those are.
+    pub(super) fn attend_to(
+        &self,
+        question: &str,
+        passages: &[Passage],
+        request: &Request,
+        watch: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+    ) -> Result<(Answer, usize), Error> {
+        let mut spans: Vec<(SectionId, Range<usize>)> = Vec::new();
+        for passage in passages {
+            spans.push((passage.section, self.tokens(passage)?));
+        }
+        let mut pages = self.pages()?;
+        pages.select(&mut |section, tokens| {
+            spans
+                .iter()
+                .any(|(of, span)| *of == section && span.start < tokens.end && tokens.start < span.end)
+        });
+        let blocks = pages.len();
+        let (prompt, frame) = framed_prompt(self.model, None, &after(question))?;
+        let settings = Settings {
+            sinks: frame.min(BLOCK_TOKENS),
+            budget: Budget::Blocks(blocks.max(1)),
+            sample: 0,
+            ..Settings::default()
+        };
+        let request = Request { prompt, ..request.clone() };
+        let answer = Session::over(self.model, pages, settings, self.model.config().window)
+            .generate(&request, watch)?;
+        Ok((answer, blocks))
+    }
+
+    pub(super) fn expect_full_depth(&self) -> Result<(), Error> {
+        if self.depth == Depth::Full {
+            return Ok(());
+        }
+        let (path, found) = (self.path.clone(), self.depth);
+        Err(Error::Depth { path, found, asked: Depth::Full })
     }
 
     /// All that the memory holds, document by document, each section once.

@@ -5,6 +5,7 @@ use crate::embedder::{Embedder, Window, pooling};
 use longleaf_kernel::BLOCK_TOKENS;
 use longleaf_memory::meaning::{PANEL, Streams, Vectors, Window as Placed};
 use longleaf_memory::{Fingerprint, SectionId, StreamId};
+use std::collections::HashSet;
 use std::fmt::Write;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -127,8 +128,8 @@ impl<'m> Memory<'m> {
         Ok(Some(Vectors::open(&self.store, sections.iter().copied(), maker, compute, ram)?))
     }
 
-    /// The blocks whose windows mean what the question means, best first, at most `count`.
-    pub(super) fn by_meaning(&self, question: &str, count: usize) -> Result<Vec<usize>, Error> {
+    /// The blocks whose windows mean what the question means, each with its best window's score, at most `count`.
+    pub(super) fn by_meaning(&self, question: &str, count: usize) -> Result<Vec<(usize, f32)>, Error> {
         let view = self.view.as_ref().expect("made before");
         let (Some(meaning), Some(vectors)) = (&self.meaning, &view.vectors) else { return Ok(Vec::new()) };
         let scores = vectors.scores(&self.store, &meaning.embedder.embed(question))?;
@@ -141,11 +142,12 @@ impl<'m> Memory<'m> {
             order.truncate(enough);
         }
         order.sort_unstable_by(by_score);
+        let mut known = HashSet::new();
         let mut blocks = Vec::new();
         for window in order {
             for block in self.blocks_of(vectors.windows()[window])? {
-                if !blocks.contains(&block) && blocks.len() < count {
-                    blocks.push(block);
+                if blocks.len() < count && known.insert(block) {
+                    blocks.push((block, scores[window]));
                 }
             }
             if blocks.len() == count {

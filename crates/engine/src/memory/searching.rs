@@ -1,8 +1,7 @@
 //! What a memory has about something: passages, and which ways of finding lead to them.
-use super::asking::Passage;
+use super::asking::{Passage, fused};
 use super::{Asking, Memory, Stages};
 use crate::Error;
-use std::collections::BTreeMap;
 
 /// A way of finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +56,8 @@ pub struct Found {
     pub end: u64,
     /// The text: a block, with what is needed to make its first and last sentences whole.
     pub text: String,
-    /// The sum over all ways of 1 / (60 + rank) (Cormack, Clarke and Büttcher, *Reciprocal Rank Fusion*, 2009).
+    /// The sum over all ways of how near its score comes to the best one's, from 0, which is that of the way's
+    /// eighth best block, to 1.
     pub score: f64,
     /// Its place in what each of [`Way::ALL`] found, counted from 1, if it was among that.
     pub ranks: [Option<usize>; 3],
@@ -74,21 +74,18 @@ impl Memory<'_> {
     /// Those of the store.
     pub fn passages(&mut self, query: &str, stages: Stages, count: usize) -> Result<Vec<Found>, Error> {
         self.view()?;
-        let mut places = BTreeMap::<usize, [Option<usize>; 3]>::new();
-        for (index, way) in Way::ALL.into_iter().enumerate().filter(|(_, way)| way.wanted(stages)) {
+        let mut lists: [Vec<(usize, f32)>; 3] = Default::default();
+        for (list, way) in lists.iter_mut().zip(Way::ALL).filter(|(_, way)| way.wanted(stages)) {
             let asking = Asking { stages: way.alone(), candidates: DEEPER * count, ..Asking::default() };
-            for (rank, block) in self.locate(query, &asking)?.blocks.into_iter().enumerate() {
-                places.entry(block).or_default()[index] = Some(rank + 1);
-            }
+            *list = self.locate(query, &asking)?.ways.pop().unwrap_or_default();
         }
-        let score = |ranks: &[Option<usize>; 3]| -> f64 {
-            ranks.iter().flatten().map(|rank| 1.0 / (60 + rank) as f64).sum()
-        };
-        let mut order: Vec<_> =
-            places.into_iter().map(|(block, ranks)| (block, score(&ranks), ranks)).collect();
-        order.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        let mut order = fused(&lists);
         order.truncate(count);
-        let found = |(block, score, ranks)| {
+        let found = |(block, score)| {
+            let rank = |list: &Vec<(usize, f32)>| {
+                list.iter().position(|(known, _)| *known == block).map(|rank| rank + 1)
+            };
+            let ranks = lists.each_ref().map(rank);
             let Passage { document, start, text, .. } = self.passage(block)?;
             let (start, end) = (start as u64, (start + text.len()) as u64);
             Ok(Found { document, start, end, text, score, ranks })

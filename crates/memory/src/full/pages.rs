@@ -82,6 +82,25 @@ impl<'s> Pages<'s> {
         Ok(pages)
     }
 
+    /// Keep only the blocks that are `wanted`, of which it is told the section and the tokens there.
+    pub fn select(&mut self, wanted: &mut dyn FnMut(SectionId, Range<usize>) -> bool) {
+        let one = self.layout.summary;
+        let wanted: Vec<bool> = self
+            .blocks
+            .iter()
+            .map(|place| {
+                let first = place.block as usize * BLOCK_TOKENS;
+                wanted(place.section, first..first + place.tokens as usize)
+            })
+            .collect();
+        let mut blocks = wanted.iter();
+        self.blocks.retain(|_| *blocks.next().expect("one for every block"));
+        for layer in &mut self.summaries {
+            let rows = layer.chunks_exact(one.max(1)).zip(&wanted).filter(|(_, wanted)| **wanted);
+            *layer = rows.flat_map(|(row, _)| row).copied().collect();
+        }
+    }
+
     /// The section of a block, and its first token there.
     pub fn place(&self, block: usize) -> (SectionId, usize) {
         let place = self.blocks[block];

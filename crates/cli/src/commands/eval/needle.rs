@@ -134,7 +134,7 @@ fn cell(
             locate(&mut memory, question, &places, &mut tally, &mut row)?;
         }
         if args.answers {
-            answer(&mut memory, question, &places, &mut tally, &mut row)?;
+            answer(&mut memory, args.attend, question, &places, &mut tally, &mut row)?;
         }
         if args.control && !places.is_empty() {
             let said: Vec<_> = question.facts.iter().map(|fact| facts[*fact].text.as_str()).collect();
@@ -242,13 +242,14 @@ fn locate(
 /// The whole way.
 fn answer(
     memory: &mut Memory<'_>,
+    attend: bool,
     question: &Question,
     places: &[Range<usize>],
     tally: &mut Tally,
     row: &mut Value,
 ) -> Result<()> {
     let request = Request { max_tokens: Some(ANSWER_TOKENS), ..Asking::default().request };
-    let asking = Asking { request, ..Asking::default() };
+    let asking = Asking { attend, request, ..Asking::default() };
     let reply = memory.ask(&question.text, &asking, &mut |_| (), &mut |_| ControlFlow::Continue(()))?;
     let text = reply.answer.map(|answer| answer.text).unwrap_or_default();
     let is_right = is_right(question, &text);
@@ -275,6 +276,7 @@ fn answer(
     row["answer"] = text.into();
     row["confidence"] = reply.confidence.into();
     row["blocks_read"] = reply.coverage.blocks_read.into();
+    row["blocks_attended"] = reply.coverage.blocks_attended.into();
     row["timings"] = serde_json::json!({
         "locate_s": reply.timings.locate_s, "rerank_s": reply.timings.rerank_s,
         "first_token_s": reply.timings.first_token_s, "total_s": reply.timings.total_s,

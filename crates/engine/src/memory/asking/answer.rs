@@ -17,6 +17,11 @@ pub fn prompt(model: &Model, texts: &[&str], question: &str) -> Result<Vec<Token
     model.chat_prompt(&[Message::new(Role::User, content)])
 }
 
+/// The question behind text that is attended to as it is kept.
+pub(in crate::memory) fn after(question: &str) -> String {
+    format!("\n\nQuestion: {question} Answer briefly from the passages.")
+}
+
 /// The prompt of these passages. The last ones, which are the worst, are left out as far as the window has no room
 /// for them beside the answer.
 pub(super) fn fitting(
@@ -29,7 +34,8 @@ pub(super) fn fitting(
     loop {
         let mut ordered: Vec<&Passage> = passages.iter().collect();
         ordered.sort_by(|a, b| (&a.document, a.start).cmp(&(&b.document, b.start)));
-        let texts: Vec<&str> = ordered.iter().map(|passage| passage.text.as_str()).collect();
+        let texts: Vec<String> = ordered.iter().map(|passage| passage.shown()).collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         let prompt = prompt(model, &texts, question)?;
         let room = request.max_tokens.unwrap_or(0).min(window / 2);
         if passages.len() <= 1 || prompt.len() + room <= window {
@@ -68,7 +74,11 @@ pub(super) fn cite(passages: &[Passage], question: &str, answer: &str) -> Vec<Ci
             let better = |a: &Range<usize>, b: &Range<usize>| {
                 shared(a).total_cmp(&shared(b)).then(b.len().cmp(&a.len()))
             };
-            let quote = sentences(&passage.text).max_by(better).unwrap_or(0..passage.text.len());
+            let shown = |sentence: &Range<usize>| {
+                passage.kept.iter().any(|kept| kept.start <= sentence.start && sentence.end <= kept.end)
+            };
+            let quote =
+                sentences(&passage.text).filter(shown).max_by(better).unwrap_or(0..passage.text.len());
             Citation {
                 document: passage.document.clone(),
                 start: (passage.start + quote.start) as u64,
@@ -96,14 +106,7 @@ mod tests {
 
     #[test]
     fn the_quote_holds_the_answer() {
-        let passage = Passage {
-            block: 0,
-            document: "a".to_owned(),
-            start: 100,
-            text: "It rained. The baker carried a lamp. Nobody saw the baker.".to_owned(),
-            core: 0..0,
-            gain: 3.0,
-        };
+        let passage = Passage::of(100, "It rained. The baker carried a lamp. Nobody saw the baker.", 3.0);
         let cited = cite(&[passage], "What did the baker carry?", "A lamp.");
         assert_eq!(cited[0].quote, "The baker carried a lamp.");
         assert_eq!((cited[0].start, cited[0].end), (111, 136));

@@ -138,6 +138,8 @@ pub(super) fn narrow(passage: &mut Passage) {
     passage.text.drain(..start);
     passage.start += start;
     passage.core = passage.core.start - start..passage.core.end - start;
+    let whole = 0..passage.text.len();
+    passage.kept = vec![whole];
 }
 
 /// What support and margin must reach beside a rival that explains so much of the question.
@@ -327,14 +329,7 @@ mod tests {
     use super::*;
 
     fn passage(start: usize, text: &str, gain: f64) -> Passage {
-        Passage {
-            block: 0,
-            document: "a".to_owned(),
-            start,
-            text: text.to_owned(),
-            core: 0..text.len(),
-            gain,
-        }
+        Passage::of(start, text, gain)
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Which sentences of the passages speak about the question, and which only look as if they did.
 //!
 //! A small model mixes up facts that are said in the same words. A sentence's *weight* for a question is the sum over
-//! the question's words in it of `ln((sentences + 1) / (sentences with the word))`, names three times: words that all look-alikes share
-//! weigh nothing, the name that is asked about weighs most. *Evidence* weighs nearly as much as the best sentence; a
-//! *look-alike* has most of its words and little of its weight, or its *form*: the same sentence but for numbers and
-//! names with digits or hyphens in them (`"key-1": "value-1"`, `line old-oak: <12>`).
+//! the question's words in it of `ln((sentences + 1) / (sentences with the word))`, names three times: words that all
+//! look-alikes share weigh nothing, the name that is asked about weighs most. *Evidence* weighs nearly as much as the
+//! best sentence; a *look-alike* has most of its words and little of its weight, or its *form*: the same sentence but
+//! for numbers and names with digits or hyphens in them (`"key-1": "value-1"`, `line old-oak: <12>`).
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 /// Evidence weighs at least this share of the best sentence's weight.
 const NEARLY: f64 = 0.85;
@@ -16,7 +17,7 @@ const MOST: f64 = 0.6;
 
 /// What is left of passages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Keep {
+pub enum Keep {
     /// All but look-alikes: the answer may stand beside the words of the question.
     Others,
     /// Evidence alone: the answer is all that speaks of what is asked about.
@@ -25,32 +26,38 @@ pub(super) enum Keep {
 
 /// A sentence of a passage.
 #[derive(Debug)]
-struct Sentence<'p> {
-    text: &'p str,
+struct Sentence {
+    passage: usize,
+    bytes: Range<usize>,
     words: BTreeSet<String>,
     form: String,
 }
 
-/// Each passage without the sentences that are not kept. Passages of which nothing is left are empty.
-pub(super) fn narrow(passages: &[&str], questions: &[String], keep: Keep) -> Vec<String> {
-    let mut sentences: Vec<(usize, Sentence<'_>)> = Vec::new();
+/// The sentences of each passage that are kept, as ranges of its bytes, in their order; those that follow one another
+/// are one range. Several questions keep what any of them needs. Where no sentence shares a word with a question,
+/// nothing is left out.
+pub fn evidence<Q: AsRef<str>>(passages: &[&str], questions: &[Q], keep: Keep) -> Vec<Vec<Range<usize>>> {
+    let mut sentences: Vec<Sentence> = Vec::new();
     for (passage, text) in passages.iter().enumerate() {
+        let mut start = 0;
         for text in text.split_inclusive(['.', '!', '?', '\n']) {
-            sentences.push((passage, Sentence { text, words: words(text), form: form(text) }));
+            let bytes = start..start + text.len();
+            start = bytes.end;
+            sentences.push(Sentence { passage, bytes, words: words(text), form: form(text) });
         }
     }
     let (mut evidence, mut alike) = (BTreeSet::new(), BTreeSet::new());
     for question in questions {
-        let asked = words(question);
+        let asked = words(question.as_ref());
         let mut with: BTreeMap<&str, usize> = BTreeMap::new();
-        let all = sentences.iter().flat_map(|(_, sentence)| &sentence.words);
+        let all = sentences.iter().flat_map(|sentence| &sentence.words);
         for word in all.filter(|word| asked.contains(*word)) {
             *with.entry(word).or_default() += 1;
         }
         let count = sentences.len() as f64;
         let weights: Vec<(f64, usize)> = sentences
             .iter()
-            .map(|(_, sentence)| {
+            .map(|sentence| {
                 sentence.words.intersection(&asked).fold((0.0, 0), |(sum, n), word| {
                     let rare = ((count + 1.0) / with[word.as_str()] as f64).ln();
                     (sum + if is_name(word) { NAMES * rare } else { rare }, n + 1)
@@ -64,10 +71,10 @@ pub(super) fn narrow(passages: &[&str], questions: &[String], keep: Keep) -> Vec
         let is_evidence = |at: usize| weights[at].0 >= NEARLY * best.0;
         let forms: BTreeSet<&str> = (0..sentences.len())
             .filter(|at| is_evidence(*at))
-            .map(|at| sentences[at].1.form.as_str())
+            .map(|at| sentences[at].form.as_str())
             .filter(|form| form.contains(NAME))
             .collect();
-        for (at, (_, sentence)) in sentences.iter().enumerate() {
+        for (at, sentence) in sentences.iter().enumerate() {
             if is_evidence(at) {
                 evidence.insert(at);
             } else if weights[at].1 as f64 >= MOST * best.1 as f64 || forms.contains(sentence.form.as_str()) {
@@ -79,13 +86,14 @@ pub(super) fn narrow(passages: &[&str], questions: &[String], keep: Keep) -> Vec
         Keep::Others => evidence.contains(at) || !alike.contains(at),
         Keep::Evidence => evidence.is_empty() || evidence.contains(at),
     };
-    let mut narrowed = vec![String::new(); passages.len()];
-    for (at, (passage, sentence)) in sentences.iter().enumerate() {
-        if kept(&at) {
-            narrowed[*passage].push_str(sentence.text);
+    let mut ranges: Vec<Vec<Range<usize>>> = vec![Vec::new(); passages.len()];
+    for (_, Sentence { passage, bytes, .. }) in sentences.into_iter().enumerate().filter(|(at, _)| kept(at)) {
+        match ranges[passage].last_mut() {
+            Some(last) if last.end == bytes.start => last.end = bytes.end,
+            _ => ranges[passage].push(bytes),
         }
     }
-    narrowed
+    ranges
 }
 
 /// Stands for a name or a number in a form.
@@ -135,8 +143,16 @@ mod tests {
         "One of the special magic numbers for old-elm is: 34. One of the special magic numbers for new-oak is: 56.",
     ];
 
+    fn kept(passages: &[&str], questions: &[&str], keep: Keep) -> String {
+        let ranges = evidence(passages, questions, keep);
+        let parts = |(text, ranges): (&&str, Vec<Range<usize>>)| {
+            ranges.into_iter().map(|range| &text[range]).collect::<String>()
+        };
+        passages.iter().zip(ranges).map(parts).collect()
+    }
+
     fn ask(question: &str, keep: Keep) -> String {
-        narrow(&NUMBERS, &[question.to_owned()], keep).concat()
+        kept(&NUMBERS, &[question], keep)
     }
 
     #[test]
@@ -152,16 +168,15 @@ mod tests {
     fn names_of_many_parts_are_one_word() {
         let uuids = ["One of the special magic uuids for a1-b2-c3-d4-e5 is: 12-34-56-78-90.\n\
              One of the special magic uuids for f1-a2-d3-e4-f5 is: 98-76-54-32-10."];
-        let kept =
-            narrow(&uuids, &["What is the special magic uuid for f1-a2-d3-e4-f5?".to_owned()], Keep::Others);
-        assert!(kept[0].contains("98-76") && !kept[0].contains("12-34"), "{kept:?}");
+        let kept = kept(&uuids, &["What is the special magic uuid for f1-a2-d3-e4-f5?"], Keep::Others);
+        assert!(kept.contains("98-76") && !kept.contains("12-34"), "{kept}");
     }
 
     #[test]
     fn records_but_the_one_asked_for_are_look_alikes() {
         let pairs = "\"a1-b2\": \"12-34\",\n \"c3-d4\": \"98-76\",\n \"e5-f6\": \"55-55\",\nAnd so it ends.";
-        let kept = narrow(&[pairs], &["What is the value of the key \"c3-d4\"?".to_owned()], Keep::Others);
-        assert_eq!(kept, [" \"c3-d4\": \"98-76\",\nAnd so it ends."]);
+        let kept = kept(&[pairs], &["What is the value of the key \"c3-d4\"?"], Keep::Others);
+        assert_eq!(kept, " \"c3-d4\": \"98-76\",\nAnd so it ends.");
     }
 
     #[test]
@@ -169,15 +184,15 @@ mod tests {
         let kept = ask("What is the special magic number for old-elm?", Keep::Evidence);
         assert_eq!(kept, "One of the special magic numbers for old-elm is: 34.");
         let facts = ["Mary went home. It rained.\nJohn left. Mary came back."];
-        let kept = narrow(&facts, &["Where is Mary?".to_owned()], Keep::Evidence);
-        assert_eq!(kept, ["Mary went home. Mary came back."]);
+        let ranges = evidence(&facts, &["Where is Mary?"], Keep::Evidence);
+        assert_eq!(ranges, [[0..15, 37..53]]);
+        assert_eq!(&facts[0][37..53], " Mary came back.");
     }
 
     #[test]
     fn of_several_questions_each_has_its_evidence() {
-        let questions =
-            ["What is the number for old-oak?", "What is the number for new-oak?"].map(str::to_owned);
-        let kept = narrow(&NUMBERS, &questions, Keep::Others).concat();
+        let questions = ["What is the number for old-oak?", "What is the number for new-oak?"];
+        let kept = kept(&NUMBERS, &questions, Keep::Others);
         assert!(kept.contains("12") && kept.contains("56") && !kept.contains("34"), "{kept}");
     }
 
