@@ -284,17 +284,20 @@ impl<'m> Answering<'m> {
                     found.add(finding.excerpts, most, finding.confidence, finding.coverage);
                 }
             }
-            Pose::Chain { question, hops, passages, .. } if method == Method::Longleaf => {
-                let (hops, passages) = (*hops, *passages);
-                trail = chain::follow(question, hops, |question| {
+            Pose::Chain { question, hops, passages, trail: named } if method == Method::Longleaf => {
+                let mut first = true;
+                trail = chain::follow(question, *hops, |question| {
                     asked.push(question.to_owned());
-                    let finding = memory.find(question, &asking(passages), &mut |_| ())?;
-                    Ok::<_, Error>(found.add(
-                        finding.excerpts,
-                        passages,
-                        finding.confidence,
-                        finding.coverage,
-                    ))
+                    let mut asking = asking(*passages);
+                    // A bare name needs no ranking: what leads on from it is told by the sentences it stands in.
+                    if *named && !std::mem::take(&mut first) {
+                        asking.stages.rerank = false;
+                        asking.candidates = Asking::default().candidates;
+                        asking.passages = Some(asking.candidates);
+                    }
+                    let most = asking.passages.unwrap_or(*passages);
+                    let finding = memory.find(question, &asking, &mut |_| ())?;
+                    Ok::<_, Error>(found.add(finding.excerpts, most, finding.confidence, finding.coverage))
                 })?;
             }
             // Words alone lead nowhere else: one question, as many passages as all steps together.
