@@ -20,7 +20,6 @@ mod profile;
 mod reader;
 mod scan;
 
-pub(crate) use keys::Keys;
 pub use profile::{Head, KeyStream, Profile};
 pub use reader::{Queries, Reader};
 pub use scan::{Block, Finder};

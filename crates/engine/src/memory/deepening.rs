@@ -5,7 +5,7 @@
 //! ```
 //! Text, tokens, words and finder keys stay as they are, so that finding gives what it gave before; blocks and summaries
 //! are those that a reading at full depth would have kept.
-use super::depth::{Reader, layout};
+use super::depth::{full_reader, layout};
 use super::reading::CHECKPOINT;
 use super::{Added, Depth, Memory, Plan, Reading};
 use crate::Error;
@@ -72,27 +72,25 @@ impl Memory<'_> {
             layout.streams().map(|(name, bytes)| self.store.stream(&name, bytes as u32));
         let kept = [blocks?, summaries?];
         self.store.commit()?;
-        let mut reader = Reader::new(self.model, &self.profile, Depth::Full);
-        let buffers = reader.streams().len();
+        let mut reader = full_reader(self.model, &self.profile);
         let of = sections.iter().map(|section| text_of(&self.store, *section) as usize).sum();
         let (mut before, mut waiting) = (0, 0);
         for section in sections {
             let ids = self.store.read_u32(section, StreamId::TOKENS)?;
             let ends = self.store.read_u32(section, StreamId::ENDS)?;
-            let mut read = self.resume_deepening(layout, kept, section, reader.run())?;
+            let mut read = self.resume_deepening(layout, kept, section, reader.stride())?;
             added.known_tokens += read;
             reader.begin(&reader.kept(&self.store, section, read)?);
-            for stride in ids[read..].chunks(reader.run()) {
-                let mut rows = vec![Vec::new(); buffers];
-                reader.read(stride, &mut rows);
-                // The finder keys, which come first, are there.
-                for (stream, rows) in kept.iter().zip(&rows[buffers - kept.len()..]) {
+            for stride in ids[read..].chunks(reader.stride()) {
+                let mut rows = [Vec::new(), Vec::new()];
+                reader.deepen(stride, &mut rows);
+                for (stream, rows) in kept.iter().zip(&rows) {
                     self.store.deepen(section, *stream, rows)?;
                 }
                 read += stride.len();
                 added.tokens += stride.len();
                 waiting += stride.len();
-                if waiting + reader.run() > CHECKPOINT {
+                if waiting + reader.stride() > CHECKPOINT {
                     self.store.commit()?;
                     waiting = 0;
                 }

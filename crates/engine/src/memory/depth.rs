@@ -37,6 +37,11 @@ pub(super) fn layout(model: &Model) -> Layout {
     Layout::new(model.config(), KvBits::Eight, KvBits::Four)
 }
 
+/// Reads sections at full depth.
+pub(super) fn full_reader<'m>(model: &'m Model, profile: &Profile) -> full::Reader<'m> {
+    full::Reader::new(model.decoder(), profile, layout(model), Stride::default())
+}
+
 /// Reads sections.
 #[derive(Debug)]
 pub(super) enum Reader<'m> {
@@ -52,9 +57,7 @@ impl<'m> Reader<'m> {
                 reader: Box::new(finder::Reader::new(decoder, profile)),
                 panel_bytes: Profile::panel_bytes(decoder.config()),
             },
-            Depth::Full => {
-                Self::Full(Box::new(full::Reader::new(decoder, profile, layout(model), Stride::default())))
-            }
+            Depth::Full => Self::Full(Box::new(full_reader(model, profile))),
         }
     }
 

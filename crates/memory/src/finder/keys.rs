@@ -5,7 +5,7 @@ use longleaf_model::Config;
 
 /// Keys of some tokens, picked out of what each layer hands to attention.
 #[derive(Debug)]
-pub(crate) struct Keys {
+pub(super) struct Keys {
     streams: Vec<KeyStream>,
     kv_heads: usize,
     head_dim: usize,
@@ -18,7 +18,7 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    pub(crate) fn new(config: &Config, profile: &Profile) -> Self {
+    pub(super) fn new(config: &Config, profile: &Profile) -> Self {
         let streams = profile.streams(config);
         Self {
             kv_heads: config.kv_heads,
@@ -30,13 +30,8 @@ impl Keys {
         }
     }
 
-    /// The streams, ascending.
-    pub(crate) fn streams(&self) -> &[KeyStream] {
-        &self.streams
-    }
-
     /// Pick from the keys of one layer, `[tokens, kv_heads, head_dim]`, unrotated.
-    pub(crate) fn take(&mut self, layer: usize, keys: &[f32]) {
+    pub(super) fn take(&mut self, layer: usize, keys: &[f32]) {
         for (stream, kept) in self.streams.iter().zip(&mut self.picked) {
             if stream.layer == layer {
                 let at = stream.kv_head * self.head_dim;
@@ -50,7 +45,7 @@ impl Keys {
 
     /// Append what was picked to `rows`, one buffer for each stream, as whole panels of [`Profile::PANEL`] tokens,
     /// the last one filled up with zeros; then forget it.
-    pub(crate) fn encode(&mut self, pool: &Pool, rows: &mut [Vec<u8>]) {
+    pub(super) fn encode(&mut self, pool: &Pool, rows: &mut [Vec<u8>]) {
         assert_eq!(rows.len(), self.streams.len(), "a buffer for every stream");
         let row_bytes = DType::Q8_0.row_bytes(self.width).expect("whole blocks");
         for (keys, rows) in self.picked.iter_mut().zip(rows) {
@@ -65,7 +60,7 @@ impl Keys {
     }
 
     /// Forget what was picked.
-    pub(crate) fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.picked.iter_mut().for_each(Vec::clear);
     }
 }

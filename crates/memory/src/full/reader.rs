@@ -1,21 +1,21 @@
 //! All layers over a text.
 use super::window::Window;
 use super::{Layout, Stride};
-use crate::finder::{Keys, Profile};
+use crate::finder::{self, Profile};
 use crate::{Error, SectionId, Store};
 use longleaf_kernel::BLOCK_TOKENS;
-use longleaf_model::{Attention, Decoder, PREFILL_TOKENS, Qkv, Scratch};
-use std::convert::Infallible;
-use std::ops::Range;
+use longleaf_model::{Decoder, PREFILL_TOKENS, Scratch};
 
-/// Reads sections, stride by stride, for the keys and values of all layers; the finder keys and the summaries of
-/// blocks come with them.
+/// Reads sections, stride by stride, for the keys and values of all layers, the summaries of blocks, and the finder
+/// keys. These are of passes of their own, the same as at finder depth: keys that have seen more than a short run find
+/// worse, and a section is found alike whichever way it came.
 #[derive(Debug)]
 pub struct Reader<'m> {
     decoder: &'m Decoder,
     layout: Layout,
     stride: Stride,
-    attention: Watched,
+    finder: finder::Reader<'m>,
+    window: Window,
     scratch: Scratch,
     hidden: Vec<f32>,
     /// Tokens of the section that are read.
@@ -30,41 +30,19 @@ pub struct Kept {
     before: Vec<u8>,
 }
 
-/// A window that keeps the finder keys that pass through it.
-#[derive(Debug)]
-struct Watched {
-    window: Window,
-    finder: Keys,
-}
-
-impl Attention for Watched {
-    type Error = Infallible;
-
-    fn attend(
-        &mut self,
-        layer: usize,
-        positions: Range<usize>,
-        qkv: Qkv<'_>,
-        out: &mut [f32],
-    ) -> Result<(), Infallible> {
-        self.finder.take(layer, qkv.keys);
-        self.window.attend(layer, positions, qkv, out)
-    }
-}
-
 impl<'m> Reader<'m> {
     /// Reads with `decoder`: finder keys as `profile` asks for them, all else as `layout` and `stride` say.
     pub fn new(decoder: &'m Decoder, profile: &Profile, layout: Layout, stride: Stride) -> Self {
         let config = decoder.config();
         let window = Window::new(config, decoder.compute().clone(), layout, stride);
-        let attention = Watched { window, finder: Keys::new(config, profile) };
-        Self { decoder, layout, stride, attention, scratch: Scratch::new(), hidden: Vec::new(), read: 0 }
+        let finder = finder::Reader::new(decoder, profile);
+        Self { decoder, layout, stride, finder, window, scratch: Scratch::new(), hidden: Vec::new(), read: 0 }
     }
 
     /// The streams that [`Reader::read`] fills, with the bytes of a row of each: finder keys, blocks, summaries.
     pub fn streams(&self) -> Vec<(String, usize)> {
         let panel = Profile::panel_bytes(self.decoder.config());
-        let finder = self.attention.finder.streams().iter().map(|stream| (stream.name(), panel));
+        let finder = self.finder.streams().iter().map(|stream| (stream.name(), panel));
         finder.chain(self.layout.streams()).collect()
     }
 
@@ -75,7 +53,7 @@ impl<'m> Reader<'m> {
 
     /// Bytes kept of a token.
     pub fn token_bytes(&self) -> f64 {
-        let panels = self.attention.finder.streams().len() * Profile::panel_bytes(self.decoder.config());
+        let panels = self.finder.streams().len() * Profile::panel_bytes(self.decoder.config());
         panels as f64 / Profile::PANEL as f64 + self.layout.token_bytes()
     }
 
@@ -99,7 +77,7 @@ impl<'m> Reader<'m> {
         }
         let [stream, _] = self.layout.find(store).expect("what is gone on with was begun with these streams");
         let one = self.layout.block_bytes();
-        let blocks = self.attention.window.needed(tokens);
+        let blocks = self.window.needed(tokens);
         kept.first.resize(one, 0);
         store.read(section, stream, 0, &mut kept.first)?;
         kept.before.resize(blocks.len() * one, 0);
@@ -111,9 +89,7 @@ impl<'m> Reader<'m> {
     pub fn begin(&mut self, kept: &Kept) {
         let decoder = self.decoder;
         self.read = kept.tokens;
-        self.attention
-            .window
-            .resume(kept.tokens, &kept.first, &kept.before, &|layer| decoder.key_bias(layer));
+        self.window.resume(kept.tokens, &kept.first, &kept.before, &|layer| decoder.key_bias(layer));
     }
 
     /// Read the section's next stride, or what is left of it, and append to `rows`, one buffer for each of
@@ -122,25 +98,32 @@ impl<'m> Reader<'m> {
     /// # Panics
     /// If there are more tokens than a stride, or the stride before was cut short.
     pub fn read(&mut self, tokens: &[u32], rows: &mut [Vec<u8>]) {
+        let (keys, kept) = rows.split_at_mut(self.finder.streams().len());
+        self.finder.read(tokens, keys);
+        self.deepen(tokens, kept);
+    }
+
+    /// The same without the finder keys: `rows` are those of blocks and of summaries.
+    ///
+    /// # Panics
+    /// As [`Reader::read`].
+    pub fn deepen(&mut self, tokens: &[u32], rows: &mut [Vec<u8>]) {
         assert!(tokens.len() <= self.stride.tokens, "{} tokens are more than a stride", tokens.len());
         assert!(self.read.is_multiple_of(self.stride.tokens), "a stride that is cut short is the last one");
-        let Self { decoder, attention, scratch, hidden, .. } = self;
+        let Self { decoder, window, scratch, hidden, .. } = self;
         let last = decoder.config().layers - 1;
-        attention.window.begin(self.read);
+        window.begin(self.read);
         for piece in tokens.chunks(PIECE) {
             let positions = self.read..self.read + piece.len();
             decoder.embed(piece, hidden);
-            let Ok(()) = decoder.run_layers(0..last, positions.clone(), hidden, attention, scratch);
+            let Ok(()) = decoder.run_layers(0..last, positions.clone(), hidden, window, scratch);
             // Nobody looks at what the last layer makes of its keys and values.
             let qkv = decoder.project_qkv(last, hidden, scratch);
-            attention.finder.take(last, qkv.keys);
-            attention.window.keep(last, positions, qkv);
+            window.keep(last, positions, qkv);
             self.read += piece.len();
         }
-        let (finder, kept) = rows.split_at_mut(attention.finder.streams().len());
-        attention.finder.encode(decoder.compute().pool(), finder);
-        let [blocks, summaries] = kept else { panic!("a buffer for every stream") };
-        attention.window.take(blocks, summaries);
+        let [blocks, summaries] = rows else { panic!("a buffer for every stream") };
+        window.take(blocks, summaries);
     }
 }
 
