@@ -1,7 +1,7 @@
 //! The lowest layers over text and questions.
 use super::keys::Keys;
 use super::{KeyStream, Profile};
-use longleaf_kernel::KvFormat;
+use longleaf_kernel::{KvFormat, Precision};
 use longleaf_model::{Attention, Decoder, Dense, PREFILL_TOKENS, Qkv, Rotation, Scratch, Visible};
 use std::convert::Infallible;
 use std::ops::Range;
@@ -16,6 +16,8 @@ const BATCH: (usize, usize) = (2048, 4096);
 #[derive(Debug)]
 pub struct Reader<'m> {
     decoder: &'m Decoder,
+    /// The same, as closely as keys need it.
+    reading: Decoder,
     profile: Profile,
     streams: Vec<KeyStream>,
     /// Those that no thread has at the moment.
@@ -73,10 +75,16 @@ impl Attention for Watched {
 }
 
 impl<'m> Reader<'m> {
-    /// Reads with `decoder` what `profile` asks for.
+    /// Reads with `decoder` what `profile` asks for. Where it computes with [`Precision::Fast`], text is read with
+    /// [`Precision::Coarse`]: keys are kept in 8 bits, and find as well (`docs/experiments.md`).
     pub fn new(decoder: &'m Decoder, profile: &Profile) -> Self {
         let streams = profile.streams(decoder.config());
-        Self { decoder, profile: profile.clone(), streams, passes: Mutex::default() }
+        let precision = match decoder.precision() {
+            Precision::Fast => Precision::Coarse,
+            other => other,
+        };
+        let reading = decoder.clone().with_precision(precision);
+        Self { decoder, reading, profile: profile.clone(), streams, passes: Mutex::default() }
     }
 
     /// The streams that [`Reader::read`] fills, in their order.
@@ -100,7 +108,7 @@ impl<'m> Reader<'m> {
         pool.chunks_mut(&mut runs, 1, &|_, run| {
             let (tokens, rows) = &mut run[0];
             self.pass(|pass| {
-                pass.read(self.decoder, self.profile.layers(), tokens);
+                pass.read(&self.reading, self.profile.layers(), tokens);
                 pass.attention.keys.encode(pool, rows);
             });
         });
