@@ -289,6 +289,9 @@ pub(crate) struct Ask {
     /// Attend to what a memory of full depth (`add --depth full`) keeps of the passages, instead of re-reading them
     #[arg(long)]
     pub(crate) attend: bool,
+    /// Answer from what comes nearest, even if that does not stand out: such an answer is marked as a guess
+    #[arg(long)]
+    pub(crate) guess: bool,
     /// Leave out a stage, to measure what it does; may be given several times
     #[arg(long, value_enum, value_name = "STAGE")]
     pub(crate) without: Vec<Stage>,

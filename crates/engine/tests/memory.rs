@@ -186,6 +186,25 @@ fn citations_are_the_documents_own_bytes() {
 }
 
 #[test]
+fn what_is_not_found_is_guessed_only_if_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model(2);
+    let mut memory = Memory::with_profile(&folder.path().join("m"), &model, profile()).unwrap();
+    add(&mut memory, &document("book", &text(5, 1000)));
+    let asking = asking(Stages { finder: true, lexical: true, meaning: true, rerank: true });
+    let mut ask = |guess: bool| {
+        let asking = Asking { guess, ..asking.clone() };
+        let question = "Which zeppelin did the archbishop buy?";
+        memory.ask(question, &asking, &mut |_| (), &mut |_| ControlFlow::Continue(())).unwrap()
+    };
+    let (refused, guessed) = (ask(false), ask(true));
+    assert!(!refused.found && refused.answer.is_none() && refused.coverage.blocks_read == 0);
+    assert!(!refused.citations.is_empty(), "what comes nearest");
+    assert!(!guessed.found && guessed.answer.is_some() && guessed.coverage.blocks_read > 0);
+    assert_eq!(refused.confidence.to_bits(), guessed.confidence.to_bits());
+}
+
+#[test]
 fn another_model_or_profile_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let model = model(1);

@@ -32,8 +32,8 @@ pub(crate) fn ask(args: &Ask, settings: &Settings) -> Result<()> {
         sampling: args.sampling.sampling(),
         ..Asking::default().request
     };
-    let (candidates, passages, attend) = (args.candidates, args.passages, args.attend);
-    let asking = Asking { stages, candidates, passages, attend, request };
+    let Ask { candidates, passages, attend, guess, .. } = *args;
+    let asking = Asking { stages, candidates, passages, attend, guess, request };
     let interrupted = interrupt()?;
     let mut printed = Ok(());
     let reply = memory.ask(&args.question, &asking, &mut |_| (), &mut |progress| {
@@ -78,10 +78,21 @@ fn memory_of(args: &Ask, settings: &Settings) -> Result<PathBuf> {
 /// What stands below an answer.
 fn sources(reply: &Reply) -> String {
     let mut text = String::new();
-    if !reply.found {
-        text.push_str("Not found: nothing in this memory stands out for this question.");
-    }
-    text.push('\n');
+    let sure = 100.0 * reply.confidence;
+    let _ = match (reply.found, &reply.answer) {
+        (true, _) => writeln!(text),
+        (false, Some(_)) => {
+            writeln!(text, "\nA guess: what was found reaches {sure:.0} % of what it takes to be sure.")
+        }
+        (false, None) if reply.citations.is_empty() => {
+            writeln!(text, "Not found: this memory holds nothing.")
+        }
+        (false, None) => writeln!(
+            text,
+            "Not found: nothing in this memory stands out for this question. What comes nearest reaches {sure:.0} % of \
+             what it takes to be sure (--guess answers from it):"
+        ),
+    };
     for (index, citation) in reply.citations.iter().enumerate() {
         let quote = citation.quote.split_whitespace().collect::<Vec<_>>().join(" ");
         let _ = writeln!(

@@ -34,6 +34,8 @@ pub struct Asking {
     /// Attend in every layer to the keys and values that a memory of full depth keeps of the passages, instead of
     /// reading them again.
     pub attend: bool,
+    /// Answer from the best passages even where it would be said that nothing was found.
+    pub guess: bool,
     /// The answer's generation: sampling, stop strings, length. Its prompt is replaced.
     pub request: Request,
 }
@@ -56,7 +58,7 @@ impl Default for Asking {
     fn default() -> Self {
         let stages = Stages { finder: true, lexical: true, meaning: true, rerank: true };
         let request = Request { stop_circles: true, ..Request::default() };
-        Self { stages, candidates: 8, passages: None, attend: false, request }
+        Self { stages, candidates: 8, passages: None, attend: false, guess: false, request }
     }
 }
 
@@ -166,13 +168,13 @@ pub struct Finding {
 /// An answer with its sources.
 #[derive(Debug, Clone)]
 pub struct Reply {
-    /// What the model said; empty if nothing was found.
+    /// What the model said; nothing if nothing was found, unless a [guess](Asking::guess) was asked for.
     pub answer: Option<Answer>,
     /// Whether the memory holds something about the question.
     pub found: bool,
     /// How surely that is so: found from 1 on; 0 if nothing was re-ranked.
     pub confidence: f64,
-    /// The passages, best first.
+    /// The passages, best first; if nothing was found, those that come nearest.
     pub citations: Vec<Citation>,
     /// All text that was looked at closely, best first; the first [`Coverage::blocks_read`] of it were re-read.
     pub ranked: Vec<Hit>,
@@ -199,7 +201,7 @@ impl Memory<'_> {
             self.expect_full_depth()?;
         }
         let start = Instant::now();
-        let Sought { mut passages, near, confidence, located, timings } =
+        let Sought { mut passages, near, found, confidence, located, timings } =
             self.seek(question, asking, stage)?;
         let ranked = passages.iter().map(Passage::hit).collect();
         passages.truncate(near);
@@ -207,11 +209,11 @@ impl Memory<'_> {
             narrow(passage);
             passage.without_look_alikes(question);
         }
-        let found = near > 0;
-        let coverage = located.coverage(asking.stages, &passages);
+        let answers = found || asking.guess && !passages.is_empty();
+        let coverage = located.coverage(asking.stages, if answers { &passages } else { &[] });
         let citations = Vec::new();
         let mut reply = Reply { answer: None, found, confidence, citations, ranked, coverage, timings };
-        if found {
+        if answers {
             let answer = if asking.attend {
                 stage(Stage::Attend);
                 let (answer, attended) = self.attend_to(question, &passages, &asking.request, watch)?;
@@ -229,10 +231,11 @@ impl Memory<'_> {
                 reply.timings.reread_s = answer.prefill_s;
                 answer
             };
-            reply.citations = cite(&passages, question, &answer.text);
             reply.timings.first_token_s = start.elapsed().as_secs_f64() - answer.decode_s;
             reply.answer = Some(answer);
         }
+        let said = reply.answer.as_ref().map_or("", |answer| &answer.text);
+        reply.citations = cite(&passages, question, said);
         reply.timings.total_s = start.elapsed().as_secs_f64();
         Ok(reply)
     }
@@ -249,8 +252,9 @@ impl Memory<'_> {
         stage: &mut dyn FnMut(Stage),
     ) -> Result<Finding, Error> {
         let start = Instant::now();
-        let Sought { passages, near, confidence, located, mut timings } =
+        let Sought { passages, near, found, confidence, located, mut timings } =
             self.seek(question, asking, stage)?;
+        let near = if found { near } else { 0 };
         let coverage = located.coverage(asking.stages, &[]);
         let excerpt = |passage: Passage| Excerpt {
             document: passage.document,
@@ -294,8 +298,7 @@ impl Memory<'_> {
         let Ranking { near, confidence } =
             ranking.unwrap_or(Ranking { near: most.min(passages.len()), confidence: 0.0 });
         let found = near > 0 && (ranking.is_none() || confidence >= 1.0);
-        let near = if found { near } else { 0 };
-        Ok(Sought { passages, near, confidence, located, timings })
+        Ok(Sought { passages, near, found, confidence, located, timings })
     }
 
     /// The blocks that a question finds, best first, neither re-ranked nor read: at most
@@ -368,8 +371,9 @@ pub(super) struct Located {
 struct Sought {
     /// Best first.
     passages: Vec<Passage>,
-    /// How many of them are worth reading again.
+    /// How many of them are worth reading again, if anything is.
     near: usize,
+    found: bool,
     confidence: f64,
     located: Located,
     timings: Timings,
