@@ -11,10 +11,11 @@
 //! Ranking by question likelihood: Sachan et al., *Improving Passage Retrieval with Zero-Shot Question Generation*,
 //! 2022. All candidates go through the model side by side, in its fast precision: order and margins are the same.
 //!
-//! What is not there shows in two ways. Among look-alikes (other people's numbers) a rival explains much, and the best
-//! passage, hardly better, leaves a word of the question without support. Where nothing is alike, little support and a
-//! little margin are much. So support and margin together must reach a level that rises with the rival:
-//! [`Ranking::confidence`] is the share of that level which they reach. (How the level was found: `docs/experiments.md`.)
+//! What is not there shows in two ways. Where nothing is alike, the best passage explains little: its gain, as much of it
+//! as the support of that one passage is worth, is a few nats at most. Among look-alikes (other people's numbers) it
+//! explains much, but so does a rival, and a word of the question is left without support: there support and margin
+//! together must reach a level that rises with the rival. [`Ranking::confidence`] is the share that is reached of what
+//! is asked for, the smaller of the two. (How both were found: `docs/experiments.md`.)
 use super::{Passage, Stage, answer::sentences};
 use crate::Model;
 use crate::scoring::log_probs;
@@ -42,6 +43,8 @@ const NEARLY: f64 = 0.6;
 const DOUBT: f64 = 1.0;
 /// A word less surprising than this, in nats, stands between phrases and is in none.
 const EMPTY: f64 = 3.0;
+/// What the best passage explains, times the share of the question that it supports, is at least so many nats.
+const SUPPORTED: f64 = 4.0;
 /// Of a long question the first tokens decide.
 const QUESTION: usize = 256;
 
@@ -118,10 +121,12 @@ pub(super) fn rerank(
     if kept.is_empty() {
         return Ranking { near: 0, confidence: 0.0 };
     }
+    let alone = support(&phrases, &kept[0].open);
     let (near, open) = choose(&mut kept, most);
     let rival = kept[near..].iter().map(|one| one.passage.gain).fold(0.0, f64::max);
     let margin = (kept[0].passage.gain - rival).max(0.0) / base.max(1.0);
-    let confidence = (support(&phrases, &open) + margin) / level(rival / base.max(1.0));
+    let supported = alone * kept[0].passage.gain / SUPPORTED;
+    let confidence = supported.min((support(&phrases, &open) + margin) / level(rival / base.max(1.0)));
     passages.extend(kept.into_iter().map(|one| one.passage));
     Ranking { near, confidence }
 }
@@ -144,8 +149,8 @@ pub(super) fn narrow(passage: &mut Passage) {
 
 /// What support and margin must reach beside a rival that explains so much of the question.
 fn level(rival: f64) -> f64 {
-    const ALONE: (f64, f64) = (0.25, 0.64);
-    const AMONG_ALIKE: (f64, f64) = (0.40, 0.94);
+    const ALONE: (f64, f64) = (0.15, 0.4);
+    const AMONG_ALIKE: (f64, f64) = (0.35, 0.94);
     let share = ((rival - ALONE.0) / (AMONG_ALIKE.0 - ALONE.0)).clamp(0.0, 1.0);
     ALONE.1 + share * (AMONG_ALIKE.1 - ALONE.1)
 }
@@ -370,8 +375,8 @@ mod tests {
 
     #[test]
     fn more_is_asked_among_look_alikes() {
-        assert!((level(0.0) - 0.64).abs() < 1e-12 && (level(0.9) - 0.94).abs() < 1e-12);
-        assert!((level(0.325) - 0.79).abs() < 1e-12);
+        assert!((level(0.0) - 0.4).abs() < 1e-12 && (level(0.9) - 0.94).abs() < 1e-12);
+        assert!((level(0.25) - 0.67).abs() < 1e-12);
     }
 
     #[test]
