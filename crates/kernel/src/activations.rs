@@ -8,10 +8,11 @@
 //! ```
 //! so a product of quantised weights is exact integer arithmetic within every group: two byte products (Exact) or
 //! one (Fast). Exact rounds an activation by at most max|x| / 65278 over its group: bf16 rounds by up to |x| / 512.
-use crate::Kernels;
 use crate::aligned::Aligned;
-use crate::block::CHUNK;
+use crate::block::{CHUNK, Format};
 use crate::pool::Pieces;
+use crate::{Kernels, PackedMatrix, room};
+use std::ops::Range;
 
 /// How closely a product follows f32 arithmetic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -33,6 +34,29 @@ impl Precision {
             Self::Exact => 32639.0,
             Self::Fast | Self::Coarse => 127.0,
         }
+    }
+}
+
+/// What rows are taken in for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Intake {
+    /// How closely products follow f32 arithmetic.
+    pub precision: Precision,
+    /// Whether the rows are kept unrounded too: floating-point weights want them so.
+    pub unrounded: bool,
+}
+
+impl Intake {
+    /// For products with these weights and no others.
+    pub fn meeting(precision: Precision, weights: &[&PackedMatrix]) -> Self {
+        Self { precision, unrounded: weights.iter().any(|weights| Format::of(weights.dtype()).is_none()) }
+    }
+}
+
+/// For products with any weights.
+impl From<Precision> for Intake {
+    fn from(precision: Precision) -> Self {
+        Self { precision, unrounded: true }
     }
 }
 
@@ -98,6 +122,8 @@ pub struct Activations {
     cols: usize,
     precision: Precision,
     operand: Operand,
+    /// Whether `values` are there.
+    unrounded: bool,
     values: Vec<f32>,
     integers: Aligned,
     groups: Vec<Group>,
@@ -141,6 +167,7 @@ impl Activations {
     /// The rows unrounded, `[tokens, cols]`.
     #[inline]
     pub(crate) fn values(&self) -> &[f32] {
+        assert!(self.unrounded, "rows that meet floating-point weights are taken in unrounded too");
         &self.values[..self.tokens * self.cols]
     }
 
@@ -174,11 +201,12 @@ impl Activations {
     }
 
     /// Make room for `[tokens, cols]`.
-    pub(crate) fn reshape(&mut self, precision: Precision, operand: Operand, tokens: usize, cols: usize) {
+    pub(crate) fn reshape(&mut self, intake: Intake, operand: Operand, tokens: usize, cols: usize) {
         let operand = if cols.is_multiple_of(CHUNK) { operand } else { Operand::Float };
-        (self.tokens, self.cols, self.precision, self.operand) = (tokens, cols, precision, operand);
+        (self.tokens, self.cols, self.precision, self.operand) = (tokens, cols, intake.precision, operand);
+        self.unrounded = intake.unrounded || operand == Operand::Float;
         // Growing only: rows of two widths that take turns would fill the difference with zeros each time.
-        if self.values.len() < tokens * cols {
+        if self.unrounded && self.values.len() < tokens * cols {
             self.values.resize(tokens * cols, 0.0);
         }
         if operand != Operand::Float {
@@ -205,6 +233,7 @@ impl Activations {
             precision,
             operand,
             record,
+            unrounded: self.unrounded,
             values: Pieces::new(&mut self.values),
             integers: Pieces::new(self.integers.as_mut_slice()),
             groups: Pieces::new(&mut self.groups),
@@ -220,37 +249,86 @@ pub(crate) struct Writer<'a> {
     precision: Precision,
     operand: Operand,
     record: usize,
+    unrounded: bool,
     values: Pieces<'a, f32>,
     integers: Pieces<'a, u8>,
     groups: Pieces<'a, Group>,
 }
 
 impl Writer<'_> {
+    /// The tokens of block `block`.
+    fn tokens(&self, block: usize) -> Range<usize> {
+        block * TOKENS..self.tokens.min((block + 1) * TOKENS)
+    }
+
     /// Take in the rows of one block from all rows `values`.
     ///
     /// # Safety
     /// No two calls for the same block at once.
     pub(crate) unsafe fn block(&self, kernels: &dyn Kernels, block: usize, values: &[f32]) {
-        let (first, chunks) = (block * TOKENS, self.cols.div_ceil(self.operand.span()));
-        let tokens = TOKENS.min(self.tokens - first);
-        let (start, len) = (first * self.cols, tokens * self.cols);
-        let values = &values[start..start + len];
-        // SAFETY: these are the block's own rows; the caller promises that nobody else is at this block.
-        unsafe { self.values.get(start, len) }.copy_from_slice(values);
+        let tokens = self.tokens(block);
+        let values = &values[tokens.start * self.cols..tokens.end * self.cols];
+        // SAFETY: all columns of one block; the caller promises that nobody else is at it.
+        unsafe { self.columns(kernels, block, 0..self.cols, values) }
+    }
+
+    /// Take in the rows of one block as `fill(token, row)` writes them.
+    ///
+    /// # Safety
+    /// No two calls for the same block at once.
+    pub(crate) unsafe fn filled(
+        &self,
+        kernels: &dyn Kernels,
+        block: usize,
+        fill: &(dyn Fn(usize, &mut [f32]) + Sync),
+    ) {
+        let (tokens, cols) = (self.tokens(block), self.cols);
+        room::lend(tokens.len() * cols, |rows| {
+            for (token, row) in tokens.zip(rows.chunks_exact_mut(cols)) {
+                fill(token, row);
+            }
+            // SAFETY: as in `block`.
+            unsafe { self.columns(kernels, block, 0..cols, rows) }
+        });
+    }
+
+    /// Take in some columns of one block, `values` being `[tokens, columns]`: whole spans, but for the last of a row.
+    ///
+    /// # Safety
+    /// No two calls for the same block and column at once.
+    pub(crate) unsafe fn columns(
+        &self,
+        kernels: &dyn Kernels,
+        block: usize,
+        columns: Range<usize>,
+        values: &[f32],
+    ) {
+        let (first, count) = (self.tokens(block).start, self.tokens(block).len());
+        assert_eq!(values.len(), count * columns.len(), "rows of a block");
+        if self.unrounded {
+            for (token, row) in (first..).zip(values.chunks_exact(columns.len())) {
+                // SAFETY: the block's own row and columns; the caller promises that nobody else is at them.
+                let place = unsafe { self.values.get(token * self.cols + columns.start, row.len()) };
+                place.copy_from_slice(row);
+            }
+        }
         if self.operand == Operand::Float {
             return;
         }
-        let operand = self.operand;
-        let (start, len) = (first * chunks, tokens * chunks);
-        // SAFETY: as above.
+        let span = self.operand.span();
+        assert!(columns.start.is_multiple_of(span), "columns from a span's beginning");
+        assert!(columns.end.is_multiple_of(span) || columns.end == self.cols, "columns to a span's end");
+        let start = first * self.cols.div_ceil(span) + columns.start / span * count;
+        let len = columns.len().div_ceil(span) * count;
+        // SAFETY: as above; the records of a block stand span by span.
         let (integers, groups) = unsafe {
             (self.integers.get(start * self.record, len * self.record), self.groups.get(start, len))
         };
         kernels.quantise(&mut Quantise {
-            tokens,
+            tokens: count,
             values,
             precision: self.precision,
-            operand,
+            operand: self.operand,
             integers,
             groups,
         });

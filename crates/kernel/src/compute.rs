@@ -1,6 +1,7 @@
 //! Kernels and threads together.
-use crate::matmul::matmul;
-use crate::{Activations, Attend, Kernels, PackedMatrix, Pool, Precision, attention, best};
+use crate::gated::gated;
+use crate::matmul::{matmul, matmul_add};
+use crate::{Activations, Attend, Intake, Kernels, PackedMatrix, Pool, attention, best};
 use std::ops::Range;
 
 /// What arithmetic runs on: a kernel set and a pool of threads. Every operation here is deterministic: the same
@@ -42,13 +43,19 @@ impl Compute {
     }
 
     /// Take in `values`, `[tokens, cols]`, as the right-hand side of products.
-    pub fn prepare(&self, precision: Precision, cols: usize, values: &[f32], activations: &mut Activations) {
+    pub fn prepare(
+        &self,
+        intake: impl Into<Intake>,
+        cols: usize,
+        values: &[f32],
+        activations: &mut Activations,
+    ) {
         assert!(
             cols > 0 && values.len().is_multiple_of(cols),
             "{} numbers are no rows of {cols}",
             values.len()
         );
-        activations.reshape(precision, self.kernels.operand(precision), values.len() / cols, cols);
+        self.reshape(intake.into(), values.len() / cols, cols, activations);
         let blocks = activations.blocks();
         let writer = activations.writer();
         self.pool.run(blocks, &|block| {
@@ -57,9 +64,54 @@ impl Compute {
         });
     }
 
+    /// Take in rows as [`Compute::rms_norm`] gives them; the same bits, and nothing is written in between.
+    pub fn prepare_normed(
+        &self,
+        intake: Intake,
+        x: &[f32],
+        weight: &[f32],
+        eps: f32,
+        activations: &mut Activations,
+    ) {
+        let cols = weight.len();
+        assert!(cols > 0 && x.len().is_multiple_of(cols), "{} numbers are no rows of {cols}", x.len());
+        self.reshape(intake, x.len() / cols, cols, activations);
+        let blocks = activations.blocks();
+        let writer = activations.writer();
+        self.pool.run(blocks, &|block| {
+            let fill = |token: usize, row: &mut [f32]| {
+                self.kernels.rms_norm(&x[token * cols..(token + 1) * cols], weight, eps, row);
+            };
+            // SAFETY: the loop calls every block once.
+            unsafe { writer.filled(self.kernels, block, &fill) }
+        });
+    }
+
+    fn reshape(&self, intake: Intake, tokens: usize, cols: usize, activations: &mut Activations) {
+        activations.reshape(intake, self.kernels.operand(intake.precision), tokens, cols);
+    }
+
     /// Several products of the same activations in one parallel loop.
     pub fn matmul(&self, activations: &Activations, products: &mut [Product<'_>]) {
         matmul(self.kernels, &self.pool, activations, products);
+    }
+
+    /// A product that is added to what there is: `out += weights · activations`, `[tokens, rows]`.
+    pub fn matmul_add(&self, activations: &Activations, weights: &PackedMatrix, out: &mut [f32]) {
+        matmul_add(self.kernels, &self.pool, activations, weights, out);
+    }
+
+    /// `out = silu(gate · activations) · (up · activations)`, element by element, taken in for the next product: what
+    /// [`Compute::matmul`], [`Compute::swiglu`] and [`Compute::prepare`] give one after another, the same bits, in one
+    /// parallel loop.
+    pub fn gated(
+        &self,
+        activations: &Activations,
+        gate_and_up: [&PackedMatrix; 2],
+        intake: Intake,
+        out: &mut Activations,
+    ) {
+        gated(self.kernels, &self.pool, activations, gate_and_up, intake, out);
     }
 
     /// Attention (see [`Attend`]). `out` is `[tokens, heads, head_dim]`. If `mass` is given it receives

@@ -3,7 +3,7 @@ use crate::activations::{Activations, TOKENS};
 use crate::packed::PANEL;
 use crate::pool::Pieces;
 use crate::tile::Tile;
-use crate::{Kernels, PackedMatrix, Pool, Product};
+use crate::{Kernels, PackedMatrix, Pool, Product, room};
 use std::ops::Range;
 
 /// Products computed in one parallel loop; more are computed in several.
@@ -85,36 +85,68 @@ pub(crate) fn matmul(
     activations: &Activations,
     products: &mut [Product<'_>],
 ) {
-    let (tokens, blocks) = (activations.tokens(), activations.blocks());
     for products in products.chunks_mut(TOGETHER) {
-        let mut cuts = [const { None }; TOGETHER];
-        let mut tasks = 0;
-        for (cut, product) in cuts.iter_mut().zip(products) {
-            let weights = product.weights;
-            assert_eq!(weights.cols(), activations.cols(), "the product's inner sizes");
-            assert_eq!(product.out.len(), tokens * weights.rows(), "the product's output");
-            if product.out.is_empty() {
-                continue;
-            }
-            let plan = Plan::new(weights, blocks, pool.threads());
-            let first = tasks;
-            tasks += plan.tasks();
-            *cut = Some((first..tasks, plan, weights, Pieces::new(&mut *product.out)));
-        }
-        pool.run(tasks, &|task| {
-            let cut = cuts.iter().flatten().find(|cut| cut.0.contains(&task));
-            let (range, plan, weights, out) = cut.expect("every task belongs to a product");
-            let task = task - range.start;
-            // Neighbouring tasks share panels: weights are the larger side where there are few tokens.
-            let (panel, block) =
-                (task / plan.block_tasks * plan.panels, task % plan.block_tasks * plan.blocks);
-            let panels = panel..weights.panels().min(panel + plan.panels);
-            let blocks = block..blocks.min(block + plan.blocks);
-            let rows = panels.start * PANEL..weights.rows().min(panels.end * PANEL);
-            let span = blocks.start * TOKENS..tokens.min(blocks.end * TOKENS);
-            // SAFETY: every task has its own panels or its own blocks, hence its own rectangle of the output.
-            let out = unsafe { Tile::new(out, weights.rows(), span, rows) };
-            kernels.matmul(Matmul { weights, panels, activations, blocks, out });
-        });
+        each_task(pool, activations, products, &|task| kernels.matmul(task));
     }
+}
+
+/// `out += weights · activations`.
+pub(crate) fn matmul_add(
+    kernels: &dyn Kernels,
+    pool: &Pool,
+    activations: &Activations,
+    weights: &PackedMatrix,
+    out: &mut [f32],
+) {
+    each_task(pool, activations, &mut [Product { weights, out }], &|task| {
+        let Matmul { weights, panels, activations, blocks, mut out } = task;
+        let (rows, width) = (out.rows(), out.columns());
+        room::lend(rows * width, |room| {
+            let whole = Pieces::new(&mut *room);
+            // SAFETY: the only tile of this room.
+            let sums = unsafe { Tile::new(&whole, width, 0..rows, 0..width) };
+            kernels.matmul(Matmul { weights, panels, activations, blocks, out: sums });
+            for (row, sums) in room.chunks_exact(width).enumerate() {
+                kernels.add(out.row(row), sums);
+            }
+        });
+    });
+}
+
+/// Cut at most [`TOGETHER`] products into tasks and call `work` for each.
+fn each_task(
+    pool: &Pool,
+    activations: &Activations,
+    products: &mut [Product<'_>],
+    work: &(dyn Fn(Matmul<'_>) + Sync),
+) {
+    let (tokens, blocks) = (activations.tokens(), activations.blocks());
+    let mut cuts = [const { None }; TOGETHER];
+    let mut tasks = 0;
+    for (cut, product) in cuts.iter_mut().zip(products) {
+        let weights = product.weights;
+        assert_eq!(weights.cols(), activations.cols(), "the product's inner sizes");
+        assert_eq!(product.out.len(), tokens * weights.rows(), "the product's output");
+        if product.out.is_empty() {
+            continue;
+        }
+        let plan = Plan::new(weights, blocks, pool.threads());
+        let first = tasks;
+        tasks += plan.tasks();
+        *cut = Some((first..tasks, plan, weights, Pieces::new(&mut *product.out)));
+    }
+    pool.run(tasks, &|task| {
+        let cut = cuts.iter().flatten().find(|cut| cut.0.contains(&task));
+        let (range, plan, weights, out) = cut.expect("every task belongs to a product");
+        let task = task - range.start;
+        // Neighbouring tasks share panels: weights are the larger side where there are few tokens.
+        let (panel, block) = (task / plan.block_tasks * plan.panels, task % plan.block_tasks * plan.blocks);
+        let panels = panel..weights.panels().min(panel + plan.panels);
+        let blocks = block..blocks.min(block + plan.blocks);
+        let rows = panels.start * PANEL..weights.rows().min(panels.end * PANEL);
+        let span = blocks.start * TOKENS..tokens.min(blocks.end * TOKENS);
+        // SAFETY: every task has its own panels or its own blocks, hence its own rectangle of the output.
+        let out = unsafe { Tile::new(out, weights.rows(), span, rows) };
+        work(Matmul { weights, panels, activations, blocks, out });
+    });
 }

@@ -31,6 +31,16 @@ impl<'a> Tile<'a> {
         Self { first, stride: width, rows: rows.len(), columns: columns.len(), borrow: PhantomData }
     }
 
+    /// How many rows.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// How many columns.
+    pub(crate) fn columns(&self) -> usize {
+        self.columns
+    }
+
     /// One row of the rectangle.
     #[inline]
     pub(crate) fn row(&mut self, row: usize) -> &mut [f32] {

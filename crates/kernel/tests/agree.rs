@@ -11,7 +11,7 @@
 //! and f32 arithmetic by a few units in the last place of the largest partial sums: quantised products subtract
 //! offsets and minima only after adding up, hence `Σ (|d·u| + |m|) · |x|` in that part, not `S`.
 use longleaf_kernel::{
-    Activations, Compute, DType, Matrix, PackedMatrix, Pool, Precision, Product, block, supported,
+    Activations, Compute, DType, Intake, Matrix, PackedMatrix, Pool, Precision, Product, block, supported,
 };
 
 /// A small deterministic generator (`SplitMix64`).
@@ -278,6 +278,52 @@ fn panels_survive_storage() {
                     (got - want).abs() <= max / 127.0 * 0.51,
                     "{got} for {want}, the largest being {max}"
                 );
+            }
+        }
+    }
+}
+
+/// What is fused gives the bits that its parts give one after another.
+#[test]
+fn fused_operations_are_their_parts() {
+    let mut random = Random(7);
+    for kernels in supported() {
+        for (threads, tokens) in [(1, 1), (2, 5), (2, 40), (3, 530)] {
+            let compute = Compute::with(kernels, threads);
+            for (cols, wide, dtype, down) in [
+                (64, 96, DType::Q4_1, DType::Q8_0),
+                (256, 320, DType::Q6_K, DType::Q4_0),
+                (96, 160, DType::Q8_0, DType::F16),
+                (20, 36, DType::F32, DType::F32),
+            ] {
+                let mut matrix = |dtype: DType, rows: usize, cols: usize| {
+                    let bytes = random.matrix(dtype, rows, cols);
+                    PackedMatrix::pack(compute.pool(), Matrix::new(dtype, rows, cols, &bytes).unwrap())
+                };
+                let gate_and_up = [matrix(dtype, wide, cols), matrix(dtype, wide, cols)];
+                let down = matrix(down, cols, wide);
+                let gate_and_up = gate_and_up.each_ref();
+                let x = random.activations(tokens, cols);
+                let norm: Vec<f32> = (0..cols).map(|_| random.number()).collect();
+                for precision in [Precision::Exact, Precision::Fast, Precision::Coarse] {
+                    let name = format!("{} {precision:?} {tokens} × {cols}", kernels.name());
+                    let mut normed = vec![0.0; x.len()];
+                    compute.rms_norm(&x, &norm, 1e-5, &mut normed);
+                    let gate = product(&compute, precision, gate_and_up[0], &normed);
+                    let up = product(&compute, precision, gate_and_up[1], &normed);
+                    let mut wide = gate;
+                    compute.swiglu(&mut wide, &up);
+                    let mut want = x.clone();
+                    compute.add(&mut want, &product(&compute, precision, &down, &wide));
+
+                    let (mut activations, mut wide) = (Activations::new(), Activations::new());
+                    let intake = Intake::meeting(precision, &gate_and_up);
+                    compute.prepare_normed(intake, &x, &norm, 1e-5, &mut activations);
+                    compute.gated(&activations, gate_and_up, Intake::meeting(precision, &[&down]), &mut wide);
+                    let mut got = x.clone();
+                    compute.matmul_add(&wide, &down, &mut got);
+                    assert_eq!(got, want, "{name}");
+                }
             }
         }
     }

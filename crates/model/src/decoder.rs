@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// A forward pass takes in no more tokens than this at once: enough rows for every thread to have slices
 /// of its own, few enough that what passes between slices and attention stays in the caches. Longer runs are cut;
 /// results do not depend on it.
-pub const PREFILL_TOKENS: usize = 512;
+pub const PREFILL_TOKENS: usize = 1024;
 
 /// Rows of logits computed at once where all are wanted (a row can be 600 kB).
 const LOGIT_ROWS: usize = 32;
@@ -249,8 +249,8 @@ impl Decoder {
     pub fn logits<'s>(&self, hidden: &[f32], scratch: &'s mut Scratch) -> &'s mut [f32] {
         let Scratch { rows, logits, .. } = scratch;
         let buffers = rows.buffers();
-        self.arithmetic().norm_rows(&self.final_norm, hidden, buffers);
         let weights = self.head.as_ref().unwrap_or(&self.embedding);
+        self.arithmetic().norm_rows(&self.final_norm, hidden, &[weights], buffers);
         resize(logits, hidden.len() / self.config.hidden_size * weights.rows());
         self.compute.matmul(&buffers.activations, &mut [Product { weights, out: logits }]);
         logits

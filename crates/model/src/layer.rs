@@ -2,7 +2,7 @@
 use crate::config::Config;
 use crate::error::Error;
 use crate::weights::{RowOrder, Tensor, Weights};
-use longleaf_kernel::{Activations, Compute, Matrix, PackedMatrix, Precision, Product};
+use longleaf_kernel::{Activations, Compute, Intake, Matrix, PackedMatrix, Precision, Product};
 
 /// What turns one sort of weights after another into packed form.
 #[derive(Debug)]
@@ -93,13 +93,11 @@ pub(crate) struct Projected<'a> {
 /// What one thread needs besides the rows it works on.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
-    /// `[tokens, hidden]` or room for heads.
+    /// Room for heads.
     normed: Vec<f32>,
     pub(crate) activations: Activations,
     /// `[tokens, intermediate]`
-    gate: Vec<f32>,
-    /// `[tokens, intermediate]`
-    up: Vec<f32>,
+    wide: Activations,
 }
 
 impl Layer {
@@ -149,7 +147,7 @@ impl Layer {
         buffers: &mut Buffers,
     ) {
         let Projected { queries, keys, values } = to;
-        on.norm_rows(&self.attention_norm, hidden, buffers);
+        on.norm_rows(&self.attention_norm, hidden, &[&self.query, &self.key, &self.value], buffers);
         on.compute.matmul(
             &buffers.activations,
             &mut [
@@ -174,7 +172,7 @@ impl Layer {
         keys: &mut [f32],
         buffers: &mut Buffers,
     ) {
-        on.norm_rows(&self.attention_norm, hidden, buffers);
+        on.norm_rows(&self.attention_norm, hidden, &[&self.key], buffers);
         on.compute.matmul(&buffers.activations, &mut [Product { weights: &self.key, out: keys }]);
         self.finish_keys(on, keys, buffers);
     }
@@ -195,41 +193,35 @@ impl Layer {
         mixed: &[f32],
         buffers: &mut Buffers,
     ) {
-        on.compute.prepare(on.precision, self.output.cols(), mixed, &mut buffers.activations);
-        on.add_product(&self.output, hidden, buffers);
-        if let Some(bias) = &self.output_bias {
-            add_bias(hidden, Some(bias));
-        }
+        let activations = &mut buffers.activations;
+        on.compute.prepare(on.meeting(&[&self.output]), self.output.cols(), mixed, activations);
+        on.compute.matmul_add(activations, &self.output, hidden);
+        add_bias(hidden, self.output_bias.as_deref());
 
-        on.norm_rows(&self.feed_forward_norm, hidden, buffers);
-        let Buffers { activations, gate, up, .. } = buffers;
-        resize(gate, activations.tokens() * self.gate.rows());
-        resize(up, activations.tokens() * self.up.rows());
-        on.compute.matmul(
-            activations,
-            &mut [Product { weights: &self.gate, out: gate }, Product { weights: &self.up, out: up }],
-        );
-        on.compute.swiglu(gate, up);
-        on.compute.prepare(on.precision, self.down.cols(), gate, activations);
-        on.add_product(&self.down, hidden, buffers);
+        let gate_and_up = [&self.gate, &self.up];
+        on.norm_rows(&self.feed_forward_norm, hidden, &gate_and_up, buffers);
+        let Buffers { activations, wide, .. } = buffers;
+        on.compute.gated(activations, gate_and_up, on.meeting(&[&self.down]), wide);
+        on.compute.matmul_add(wide, &self.down, hidden);
     }
 }
 
 impl Arithmetic<'_> {
-    /// `hidden` += `weights` times the activations.
-    fn add_product(self, weights: &PackedMatrix, hidden: &mut [f32], buffers: &mut Buffers) {
-        resize(&mut buffers.normed, hidden.len());
-        let out = &mut buffers.normed;
-        self.compute.matmul(&buffers.activations, &mut [Product { weights, out }]);
-        self.compute.add(hidden, out);
+    /// What is taken in for products with `weights`.
+    fn meeting(self, weights: &[&PackedMatrix]) -> Intake {
+        Intake::meeting(self.precision, weights)
     }
 
-    /// Norm rows of `norm.len()` numbers and take them in as activations.
-    pub(crate) fn norm_rows(self, norm: &[f32], rows: &[f32], buffers: &mut Buffers) {
-        let Buffers { normed, activations, .. } = buffers;
-        resize(normed, rows.len());
-        self.compute.rms_norm(rows, norm, self.eps, normed);
-        self.compute.prepare(self.precision, norm.len(), normed, activations);
+    /// Norm rows of `norm.len()` numbers and take them in as activations, for products with `weights`.
+    pub(crate) fn norm_rows(
+        self,
+        norm: &[f32],
+        rows: &[f32],
+        weights: &[&PackedMatrix],
+        buffers: &mut Buffers,
+    ) {
+        let intake = self.meeting(weights);
+        self.compute.prepare_normed(intake, rows, norm, self.eps, &mut buffers.activations);
     }
 }
 

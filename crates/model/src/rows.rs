@@ -5,9 +5,9 @@ use longleaf_kernel::Precision;
 use std::sync::{Mutex, PoisonError};
 
 /// Tokens in a slice, at most: what a layer makes of them on the way stays in a core's second-level cache.
-const SLICE: usize = 128;
+const SLICE: usize = 256;
 /// The same in Coarse, where every slice rounds all of the weights for itself.
-const COARSE_SLICE: usize = 256;
+const COARSE_SLICE: usize = 512;
 /// Tokens in a slice, at least: every slice reads all of the weights.
 const LEAST: usize = 64;
 

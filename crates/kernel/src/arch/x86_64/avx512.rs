@@ -83,7 +83,7 @@ impl Kernels for Avx512 {
     }
 
     fn pack_pairs(&self, x: &[f32], factor: f32, words: &mut [u32]) {
-        ops::pack_pairs(self, x, factor, words);
+        attention::pack_pairs(self, x, factor, words);
     }
 
     fn rms_norm(&self, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {

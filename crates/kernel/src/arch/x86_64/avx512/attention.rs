@@ -73,6 +73,32 @@ pub(super) fn mix(_: &Avx512, m: &mut Mix<'_>) {
         avx2::attention::mix(Avx512::narrow(), m);
     }
 }
+
+pub(super) fn pack_pairs(token: &Avx512, x: &[f32], factor: f32, words: &mut [u32]) {
+    if has_bf16() && words.len() == x.len() / 2 && x.len().is_multiple_of(2 * LINE) {
+        // SAFETY: the features are there; the sizes have been checked.
+        unsafe { pack_512(x, factor, words) }
+    } else {
+        super::ops::pack_pairs(token, x, factor, words);
+    }
+}
+
+/// # Safety
+/// As checked by [`pack_pairs`].
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn pack_512(x: &[f32], factor: f32, words: &mut [u32]) {
+    let factor = _mm512_set1_ps(factor);
+    for (x, words) in x.as_chunks::<{ 2 * LINE }>().0.iter().zip(words.as_chunks_mut::<LINE>().0) {
+        // SAFETY: two lines of numbers become one of pairs.
+        unsafe {
+            let low = _mm512_mul_ps(_mm512_loadu_ps(x.as_ptr()), factor);
+            let high = _mm512_mul_ps(_mm512_loadu_ps(x.as_ptr().add(LINE)), factor);
+            let packed = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
+            _mm512_storeu_si512(words.as_mut_ptr().cast(), packed);
+        }
+    }
+}
+
 /// `sums[r][n] = start[r][n] + Σ_step left[r · ROW + step · STEP] · right[step · stride + n · apart ..][..16]`.
 ///
 /// # Safety
