@@ -14,7 +14,7 @@ use longleaf_engine::sampler::log_prob;
 use longleaf_engine::store::finder::{Head, Profile};
 use longleaf_engine::store::full::{Layout, Reader, Stride};
 use longleaf_engine::{Document, Model, Special};
-use longleaf_model::{Attention, Qkv, Rotation, Scratch};
+use longleaf_model::{Attention, Decoder, Qkv, Rotation, Scratch};
 use std::convert::Infallible;
 use std::error::Error;
 use std::ops::Range;
@@ -86,13 +86,13 @@ struct Way {
 }
 
 /// Mean `-ln p` of the tokens behind `context`, which is read in one of the ways; they are scored exactly.
-fn surprise((model, scorer): (&Model, &Model), way: &Way, context: &[u32], tail: &[u32]) -> (f64, f64) {
-    let (decoder, config) = (model.decoder(), model.config());
+fn surprise((decoder, scorer): (&Decoder, &Decoder), way: &Way, context: &[u32], tail: &[u32]) -> (f64, f64) {
+    let config = decoder.config();
     let compute = decoder.compute();
     let layout = Layout::new(config, way.bits.0, way.bits.1);
     let profile = Profile::known(config).unwrap_or(Profile {
         heads: vec![Head { layer: 0, head: 0 }],
-        run: 1024,
+        run: Profile::RUN,
         distance: 1024,
         passages: Profile::PASSAGES,
     });
@@ -133,7 +133,7 @@ fn surprise((model, scorer): (&Model, &Model), way: &Way, context: &[u32], tail:
         own: vec![Vec::new(); config.layers],
     };
     let (mut sum, mut count) = (0.0, 0);
-    let Ok(()) = scorer.decoder().forward_all(
+    let Ok(()) = scorer.forward_all(
         &tail[..tail.len() - 1],
         context.len(),
         &mut attention,
@@ -150,31 +150,32 @@ fn ways(context: usize) -> Vec<Way> {
     let mut ways = Vec::new();
     let bits = |keys: KvBits, values: KvBits| format!("k{} v{}", keys.count(), values.count());
     let (eight, four) = (KvBits::Eight, KvBits::Four);
-    let mut push = |name: &str, stride: Stride, (keys, values): (KvBits, KvBits), precision: Precision| {
+    let mut push = |name: &str, stride: Stride, (keys, values): (KvBits, KvBits), precision| {
         let name = format!("{name} {} {precision:?}", bits(keys, values));
         ways.push(Way { name, stride, bits: (keys, values), precision });
     };
     let dense = Stride { tokens: 512, window: context.next_multiple_of(512), sinks: 0 };
-    for precision in [Precision::Exact, Precision::Fast] {
+    for precision in [Precision::Exact, Precision::Coarse] {
         for both in [(eight, eight), (eight, four), (four, four)] {
             push("dense", dense, both, precision);
         }
     }
     for run in [1024, 2048, 4096] {
         let stride = Stride { tokens: run, window: 0, sinks: 0 };
-        push(&format!("runs of {run}"), stride, (eight, four), Precision::Fast);
+        push(&format!("runs of {run}"), stride, (eight, four), Precision::Coarse);
     }
     for (tokens, window, sinks) in [
-        (512, 512, 64),
-        (512, 1024, 0),
-        (512, 1024, 4),
-        (512, 1024, 64),
-        (512, 1024, 128),
+        (1024, 256, 64),
+        (1024, 384, 64),
+        (1024, 512, 0),
+        (1024, 512, 4),
+        (1024, 512, 64),
+        (1024, 768, 64),
         (1024, 1024, 64),
-        (512, 2048, 64),
+        (1024, 2048, 64),
     ] {
         let name = format!("stride {tokens} window {window} sinks {sinks}");
-        push(&name, Stride { tokens, window, sinks }, (eight, four), Precision::Fast);
+        push(&name, Stride { tokens, window, sinks }, (eight, four), Precision::Coarse);
     }
     ways
 }
@@ -189,20 +190,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     let words = options.get(2..).unwrap_or_default();
     let compute = Arc::new(Compute::new(std::thread::available_parallelism()?.get()));
     let document = Document::new("text", std::fs::read(file)?)?;
-    let models = [Precision::Exact, Precision::Fast]
-        .map(|precision| Model::open(Path::new(path), &compute).map(|model| model.with_precision(precision)));
-    let [Ok(exact), Ok(fast)] = &models else { return Err("no such model".into()) };
+    let exact = &Model::open(Path::new(path), &compute)?;
     let tokens = exact.tokenizer().encode(document.text(), Special::Text);
     let between = (tokens.len() - context - TAIL) / places;
     for way in ways(context) {
         if !words.iter().all(|word| way.name.contains(word.as_str())) {
             continue;
         }
-        let model = if way.precision == Precision::Exact { exact } else { fast };
+        let reader = &exact.decoder().clone().with_precision(way.precision);
         let (mut sum, mut speed) = (0.0, 0.0);
         for place in 0..places {
             let (context, tail) = tokens[place * between..][..context + TAIL].split_at(context);
-            let (nll, tokens) = surprise((model, exact), &way, context, tail);
+            let (nll, tokens) = surprise((reader, exact.decoder()), &way, context, tail);
             sum += nll / places as f64;
             speed += tokens / places as f64;
         }

@@ -21,5 +21,6 @@ mod reader;
 mod scan;
 
 pub use profile::{Head, KeyStream, Profile};
+pub(crate) use reader::reading;
 pub use reader::{Queries, Reader};
 pub use scan::{Block, Finder};

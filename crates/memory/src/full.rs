@@ -10,6 +10,7 @@
 //! bits. The first tokens of a section, which heads with nothing to say look at (Xiao et al., *Efficient Streaming
 //! Language Models with Attention Sinks*, 2024), are moved along: they stand directly before the window, so that no
 //! query ever sees a distance that the model does not know.
+mod coder;
 mod layout;
 mod pages;
 mod pool;

@@ -19,7 +19,7 @@ use std::sync::Arc;
 pub const PRIOR_DISTANCE: usize = 1024;
 
 /// Makes the summaries of blocks.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Summarizer {
     compute: Arc<Compute>,
     heads: usize,

@@ -74,17 +74,22 @@ impl Attention for Watched {
     }
 }
 
+/// The same decoder for text that is kept in few bits: where it computes with [`Precision::Fast`], with
+/// [`Precision::Coarse`] (`docs/experiments.md`).
+pub(crate) fn reading(decoder: &Decoder) -> Decoder {
+    let precision = match decoder.precision() {
+        Precision::Fast => Precision::Coarse,
+        other => other,
+    };
+    decoder.clone().with_precision(precision)
+}
+
 impl<'m> Reader<'m> {
-    /// Reads with `decoder` what `profile` asks for. Where it computes with [`Precision::Fast`], text is read with
-    /// [`Precision::Coarse`]: keys are kept in 8 bits, and find as well (`docs/experiments.md`).
+    /// Reads with `decoder` what `profile` asks for, text in [`Precision::Coarse`] where that is [`Precision::Fast`].
     pub fn new(decoder: &'m Decoder, profile: &Profile) -> Self {
         let streams = profile.streams(decoder.config());
-        let precision = match decoder.precision() {
-            Precision::Fast => Precision::Coarse,
-            other => other,
-        };
-        let reading = decoder.clone().with_precision(precision);
-        Self { decoder, reading, profile: profile.clone(), streams, passes: Mutex::default() }
+        let passes = Mutex::default();
+        Self { decoder, reading: reading(decoder), profile: profile.clone(), streams, passes }
     }
 
     /// The streams that [`Reader::read`] fills, in their order.

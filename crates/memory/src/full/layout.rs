@@ -7,10 +7,10 @@ use longleaf_model::Config;
 /// How a text is read at full depth. All three are counted in tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stride {
-    /// Tokens that are read together, a multiple of [`BLOCK_TOKENS`]: each sees those before it.
+    /// Tokens that are read together, a multiple of [`BLOCK_TOKENS`].
     pub tokens: usize,
-    /// How many before these they see besides, a multiple of [`BLOCK_TOKENS`]; 0 makes every stride a text of its
-    /// own.
+    /// How many tokens each of them sees, itself included, a multiple of [`BLOCK_TOKENS`]; a section's first strides,
+    /// whose window has not left the sinks, see all that is before them. 0 makes every stride a text of its own.
     pub window: usize,
     /// How many of the section's first they see once these have left the window, at most [`BLOCK_TOKENS`].
     pub sinks: usize,
@@ -18,7 +18,7 @@ pub struct Stride {
 
 impl Default for Stride {
     fn default() -> Self {
-        Self { tokens: 512, window: 1024, sinks: 64 }
+        Self { tokens: 1024, window: 512, sinks: 64 }
     }
 }
 

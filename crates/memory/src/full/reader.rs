@@ -8,10 +8,13 @@ use longleaf_model::{Decoder, PREFILL_TOKENS, Scratch};
 
 /// Reads sections, stride by stride, for the keys and values of all layers, the summaries of blocks, and the finder
 /// keys. These are of passes of their own, the same as at finder depth: keys that have seen more than a short run find
-/// worse, and a section is found alike whichever way it came.
+/// worse, a section is found alike whichever way it came, and layers that see short runs alone cost what follows them
+/// more than that pass (`docs/experiments.md`).
 #[derive(Debug)]
 pub struct Reader<'m> {
     decoder: &'m Decoder,
+    /// The same, as closely as what is kept in few bits needs it.
+    reading: Decoder,
     layout: Layout,
     stride: Stride,
     finder: finder::Reader<'m>,
@@ -34,9 +37,17 @@ impl<'m> Reader<'m> {
     /// Reads with `decoder`: finder keys as `profile` asks for them, all else as `layout` and `stride` say.
     pub fn new(decoder: &'m Decoder, profile: &Profile, layout: Layout, stride: Stride) -> Self {
         let config = decoder.config();
-        let window = Window::new(config, decoder.compute().clone(), layout, stride);
-        let finder = finder::Reader::new(decoder, profile);
-        Self { decoder, layout, stride, finder, window, scratch: Scratch::new(), hidden: Vec::new(), read: 0 }
+        Self {
+            decoder,
+            reading: finder::reading(decoder),
+            layout,
+            stride,
+            finder: finder::Reader::new(decoder, profile),
+            window: Window::new(config, decoder.compute().clone(), layout, stride),
+            scratch: Scratch::new(),
+            hidden: Vec::new(),
+            read: 0,
+        }
     }
 
     /// The streams that [`Reader::read`] fills, with the bytes of a row of each: finder keys, blocks, summaries.
@@ -110,15 +121,15 @@ impl<'m> Reader<'m> {
     pub fn deepen(&mut self, tokens: &[u32], rows: &mut [Vec<u8>]) {
         assert!(tokens.len() <= self.stride.tokens, "{} tokens are more than a stride", tokens.len());
         assert!(self.read.is_multiple_of(self.stride.tokens), "a stride that is cut short is the last one");
-        let Self { decoder, window, scratch, hidden, .. } = self;
-        let last = decoder.config().layers - 1;
-        window.begin(self.read);
+        let Self { reading, window, scratch, hidden, .. } = self;
+        let last = reading.config().layers - 1;
+        window.begin(self.read, tokens.len());
         for piece in tokens.chunks(PIECE) {
             let positions = self.read..self.read + piece.len();
-            decoder.embed(piece, hidden);
-            let Ok(()) = decoder.run_layers(0..last, positions.clone(), hidden, window, scratch);
+            reading.embed(piece, hidden);
+            let Ok(()) = reading.run_layers(0..last, positions.clone(), hidden, window, scratch);
             // Nobody looks at what the last layer makes of its keys and values.
-            let qkv = decoder.project_qkv(last, hidden, scratch);
+            let qkv = reading.project_qkv(last, hidden, scratch);
             window.keep(last, positions, qkv);
             self.read += piece.len();
         }

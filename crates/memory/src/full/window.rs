@@ -1,6 +1,6 @@
 //! Attention while reading: a stride over itself, a window before it, and the first tokens of the section.
+use super::coder::Coder;
 use super::{Layout, Stride};
-use crate::adaptive::Summarizer;
 use longleaf_kernel::{Attend, BLOCK_TOKENS, BlockAngles, Compute, Dequantise, KvBlock, KvFormat, KvView};
 use longleaf_model::{Attention, Config, Qkv, Rotation};
 use std::collections::VecDeque;
@@ -16,7 +16,7 @@ pub(super) struct Window {
     stride: Stride,
     heads: usize,
     rotation: Rotation,
-    summarizer: Summarizer,
+    coder: Coder,
     layers: Box<[Layer]>,
     /// Spare blocks, all layers'.
     spare: Vec<KvBlock>,
@@ -30,13 +30,10 @@ pub(super) struct Window {
     queries: Vec<f32>,
     /// `[tokens, kv_heads, head_dim]`, rotated.
     keys: Vec<f32>,
-    /// One layer's blocks in few bits.
-    coded: Vec<u8>,
-    /// The rows of the pieces since the last [`Window::take`], `[block][layer]`.
+    /// What is kept of the stride, `[block][layer]`.
     blocks: Vec<u8>,
-    /// The same of their summaries.
+    /// The same of the blocks' summaries.
     summaries: Vec<u8>,
-    summary: Vec<f32>,
 }
 
 /// One layer's part of it.
@@ -73,7 +70,7 @@ impl Window {
             stride,
             heads: config.heads,
             rotation: Rotation::new(&config.rope, length),
-            summarizer: Summarizer::new(config, Arc::clone(&compute), length),
+            coder: Coder::new(config, Arc::clone(&compute), layout, length),
             layers: config.sliding.iter().map(layer).collect(),
             compute,
             spare: Vec::new(),
@@ -82,10 +79,8 @@ impl Window {
             sink_angles: None,
             queries: Vec::new(),
             keys: Vec::new(),
-            coded: Vec::new(),
             blocks: Vec::new(),
             summaries: Vec::new(),
-            summary: Vec::new(),
         }
     }
 
@@ -138,8 +133,8 @@ impl Window {
         self.start = start;
     }
 
-    /// Go on to the stride that begins at token `start`: what was its own is before it now.
-    pub(super) fn begin(&mut self, start: usize) {
+    /// Go on to the stride of `tokens` tokens that begins at token `start`: what was its own is before it now.
+    pub(super) fn begin(&mut self, start: usize, tokens: usize) {
         self.start = start;
         let keep = self.stride.window / BLOCK_TOKENS;
         for layer in &mut self.layers {
@@ -159,9 +154,10 @@ impl Window {
             let (cos, sin) = self.rotation.at(from..from + BLOCK_TOKENS as i64);
             BlockAngles::new(dim, cos, sin)
         });
+        self.coder.reserve(tokens, &mut self.blocks, &mut self.summaries);
     }
 
-    /// The rows of the pieces read since the last time, of blocks and summaries.
+    /// What is kept of the stride: its blocks and summaries.
     pub(super) fn take(&mut self, blocks: &mut Vec<u8>, summaries: &mut Vec<u8>) {
         blocks.append(&mut self.blocks);
         summaries.append(&mut self.summaries);
@@ -185,47 +181,31 @@ impl Window {
 
     /// Keep keys and values of the tokens at `positions` in few bits; whole blocks of them are seen so from now on.
     pub(super) fn keep(&mut self, layer: usize, positions: Range<usize>, qkv: Qkv<'_>) {
-        let (form, layers) = (self.layout.form, self.layout.layers);
-        let (row, width) = (form.bytes(), form.kv_heads * form.head_dim);
-        let count = positions.len().div_ceil(BLOCK_TOKENS);
-        self.coded.resize(count * row, 0);
-        self.compute.quantise_kv(&form, qkv.keys, qkv.values, &mut self.coded);
-        // The first layer makes room for all.
-        if layer == 0 {
-            self.blocks.resize(self.blocks.len() + count * layers * row, 0);
-            self.summaries.resize(self.summaries.len() + count * layers * 4 * self.layout.summary, 0);
-        }
-        let blocks = self.blocks.len() - count * layers * row;
-        let summaries = self.summaries.len() - count * layers * 4 * self.layout.summary;
-        let queries = qkv.queries.chunks(BLOCK_TOKENS * self.heads * form.head_dim);
-        let keys = qkv.keys.chunks(BLOCK_TOKENS * width);
-        for (block, ((coded, queries), keys)) in
-            self.coded.chunks_exact(row).zip(queries).zip(keys).enumerate()
-        {
-            let index = block * layers + layer;
-            self.blocks[blocks + index * row..][..row].copy_from_slice(coded);
-            self.summary.clear();
-            self.summarizer.summarize(queries, keys, qkv.key_bias, &mut self.summary);
-            let out = &mut self.summaries[summaries + index * 4 * self.layout.summary..];
-            for (out, number) in out.as_chunks_mut::<4>().0.iter_mut().zip(&self.summary) {
-                *out = number.to_le_bytes();
-            }
-        }
+        let mut places = self.coder.places(&mut self.blocks, &mut self.summaries);
+        let first = (positions.start - self.start) / BLOCK_TOKENS;
+        let places = &mut places[first..first + positions.len().div_ceil(BLOCK_TOKENS)];
+        self.coder.keep(layer, &qkv, places);
+        let row = self.layout.form.bytes();
+        let coded = layer * row..(layer + 1) * row;
+        let state = &mut self.layers[layer];
         if positions.start == 0 {
-            self.layers[layer].first.clear();
-            self.layers[layer].first.extend_from_slice(&self.coded[..row]);
+            state.first.clear();
+            state.first.extend_from_slice(&places[0].block[coded.clone()]);
         }
         // A stride that is cut short is the last one of its section: nobody sees it again.
-        let first = (positions.start - self.start) / BLOCK_TOKENS;
         let whole = positions.len() / BLOCK_TOKENS;
-        let from: Vec<Dequantise<'_>> = self.coded[..whole * row]
-            .chunks_exact(row)
+        let from: Vec<Dequantise<'_>> = places[..whole]
+            .iter()
             .zip(&self.angles[first..])
-            .map(|(bytes, angles)| Dequantise { bytes, key_bias: qkv.key_bias, angles: Some(angles) })
+            .map(|(place, angles)| Dequantise {
+                bytes: &place.block[coded.clone()],
+                key_bias: qkv.key_bias,
+                angles: Some(angles),
+            })
             .collect();
-        let own = self.layers[layer].own.make_contiguous();
+        let own = state.own.make_contiguous();
         if !own.is_empty() {
-            self.compute.dequantise_kv(&form, &from, &mut own[first..first + whole]);
+            self.compute.dequantise_kv(&self.layout.form, &from, &mut own[first..first + whole]);
         }
     }
 }
@@ -281,11 +261,13 @@ impl Attention for Window {
         });
 
         let far = self.start - state.before.len() * BLOCK_TOKENS;
-        let window = state.sliding;
         let sinks = state.sinks.iter().map(|block| {
             let offset = offset(far) - self.stride.sinks as i64;
-            KvView { block, len: self.stride.sinks, offset, window }
+            KvView { block, len: self.stride.sinks, offset, window: state.sliding }
         });
+        // A window that moves with every query, once the sinks stand by themselves; before that it would lose them.
+        let window = if state.sinks.is_some() { self.stride.window as i64 } else { i64::MAX };
+        let window = window.min(state.sliding);
         let rest = state.before.iter().chain(&state.own).enumerate().map(|(index, block)| {
             let at = far + index * BLOCK_TOKENS;
             KvView { block, len: BLOCK_TOKENS.min(positions.end - at), offset: offset(at), window }
