@@ -21,6 +21,26 @@ fn profile() -> Profile {
     Profile { heads: vec![Head { layer: 0, head: 1 }], run: 256, distance: 100, passages: 3 }
 }
 
+/// What all layers of a decoder are given in one pass.
+fn seen(decoder: &Decoder, tokens: &[u32], visible: Visible) -> Seen {
+    let (config, format) = (decoder.config(), longleaf_kernel::KvFormat::Bf16);
+    let dense = Dense::new(config, decoder.compute().clone(), format, visible, tokens.len());
+    let empty = vec![Vec::new(); config.layers];
+    let mut seen = Seen { dense, keys: empty.clone(), values: empty };
+    let Ok(()) = decoder.read(tokens, 0, &mut seen, &mut Scratch::new());
+    seen
+}
+
+/// The length of a difference as a share of what it should be.
+fn error(got: &[f32], want: &[f32]) -> f32 {
+    let (mut off, mut all) = (0.0, 0.0);
+    for (got, want) in got.iter().zip(want) {
+        off += (got - want).powi(2);
+        all += want.powi(2);
+    }
+    (off / all).sqrt()
+}
+
 fn layout(decoder: &Decoder) -> Layout {
     Layout::new(decoder.config(), KvBits::Eight, KvBits::Four)
 }
@@ -134,11 +154,7 @@ fn a_stride_is_what_dense_attention_gives() {
         let tokens = text(256);
         let mut store = store();
         let section = read(&mut store, &decoder, &tokens, &[]);
-        let dense =
-            Dense::new(config, decoder.compute().clone(), longleaf_kernel::KvFormat::Bf16, Visible::All, 256);
-        let mut seen =
-            Seen { dense, keys: vec![Vec::new(); config.layers], values: vec![Vec::new(); config.layers] };
-        let Ok(()) = decoder.read(&tokens, 0, &mut seen, &mut Scratch::new());
+        let seen = seen(&decoder, &tokens, Visible::All);
         let mut pages =
             Pages::open(&store, &[section], layout(&decoder), decoder.compute(), 1 << 20).unwrap();
         assert_eq!(pages.len(), 2);
@@ -148,20 +164,62 @@ fn a_stride_is_what_dense_attention_gives() {
             pages.fetch(layer, &[0, 1], &mut blocks).unwrap();
             for (index, block) in blocks.iter().enumerate() {
                 let range = index * numbers..(index + 1) * numbers;
-                let error = |got: &[f32], want: &[f32]| {
-                    let (mut off, mut all) = (0.0, 0.0);
-                    for (got, want) in got.iter().zip(want) {
-                        off += (got - want).powi(2);
-                        all += want.powi(2);
-                    }
-                    (off / all).sqrt()
-                };
                 let keys = error(&block.keys, &seen.keys[layer][range.clone()]);
                 let values = error(&block.values, &seen.values[layer][range]);
                 assert!(keys < 0.01 && values < 0.1, "{model}, layer {layer}: {keys}, {values}");
             }
         }
     }
+}
+
+/// Many strides are read as by a window that moves with every token, to within the few bits of what has been read.
+#[test]
+fn a_window_moves_with_every_token() {
+    for model in ["smollm2", "qwen2"] {
+        let decoder = decoder(model, 2);
+        let config = decoder.config();
+        let layout = Layout::new(config, KvBits::Eight, KvBits::Eight);
+        let stride = Stride { tokens: 512, window: 256, sinks: 0 };
+        let tokens = text(1280);
+        let mut reader = Reader::new(&decoder, &profile(), layout, stride);
+        let mut rows = vec![Vec::new(); reader.streams().len()];
+        for tokens in tokens.chunks(stride.tokens) {
+            reader.read(tokens, &mut rows);
+        }
+        let window = seen(&decoder, &tokens, Visible::Local { sinks: 0, window: 256 });
+        let other = seen(&decoder, &tokens, Visible::Local { sinks: 0, window: 250 });
+        // The first stride sees everything, and so does what passes on through the layers for a window more.
+        let first = 1024 / BLOCK_TOKENS;
+        let numbers = BLOCK_TOKENS * config.kv_size();
+        let (mut near, mut far) = (0.0_f32, 0.0_f32);
+        for layer in 1..config.layers {
+            for block in first..tokens.len() / BLOCK_TOKENS {
+                let row = layout.form.bytes();
+                let bytes = &rows[1][(block * config.layers + layer) * row..][..row];
+                let mut got = FarBlock { keys: vec![0.0; numbers], values: vec![0.0; numbers] };
+                layout.form.decode(bytes, &mut got.keys, &mut got.values);
+                let range = block * numbers..(block + 1) * numbers;
+                near = near.max(error(&got.keys, &window.keys[layer][range.clone()]));
+                far = far.max(error(&other.keys[layer][range.clone()], &window.keys[layer][range]));
+            }
+        }
+        assert!(near < 0.02 && near < far, "{model}: {near} from the same window, {far} between two");
+    }
+}
+
+/// A section that a reader with other strides began is not gone on with, unless that reader finished it.
+#[test]
+fn strides_of_another_length_are_not_gone_on_with() {
+    let decoder = decoder("smollm2", 1);
+    let (mut store, tokens) = (store(), text(900));
+    let section = read(&mut store, &decoder, &tokens, &[]);
+    let goes_on = |stride, tokens| {
+        let stride = Stride { tokens: stride, ..STRIDE };
+        let layout = layout(&decoder);
+        Reader::new(&decoder, &profile(), layout, stride).goes_on(&store, section, tokens)
+    };
+    assert!(goes_on(256, 900) && goes_on(512, 900), "it is whole");
+    assert!(!goes_on(512, 800), "neither whole strides nor whole");
 }
 
 /// Evicted and read again is as never evicted, in any order and company.

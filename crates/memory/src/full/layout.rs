@@ -16,6 +16,14 @@ pub struct Stride {
     pub sinks: usize,
 }
 
+impl Stride {
+    /// Whether the window of a stride that begins at token `start` has left the section's beginning, so that it moves with
+    /// every token; before that it would lose the sinks.
+    pub(super) fn moved(self, start: usize) -> bool {
+        self.window > 0 && start >= self.window + self.sinks
+    }
+}
+
 impl Default for Stride {
     fn default() -> Self {
         Self { tokens: 1024, window: 512, sinks: 64 }

@@ -2,7 +2,7 @@
 use super::window::Window;
 use super::{Layout, Stride};
 use crate::finder::{self, Profile};
-use crate::{Error, SectionId, Store};
+use crate::{Error, SectionId, Store, StreamId};
 use longleaf_kernel::BLOCK_TOKENS;
 use longleaf_model::{Decoder, PREFILL_TOKENS, Scratch};
 
@@ -68,9 +68,12 @@ impl<'m> Reader<'m> {
         panels as f64 / Profile::PANEL as f64 + self.layout.token_bytes()
     }
 
-    /// Whether the store has all blocks of a section's first `tokens`, so that it can be gone on with.
+    /// Whether the store has all blocks of a section's first `tokens`, and these are whole strides or all of it, so that
+    /// it can be gone on with. (A reader with other strides may have begun it.)
     pub fn goes_on(&self, store: &Store, section: SectionId, tokens: usize) -> bool {
+        let all = store.section(section).map_or(0, |section| section.bytes(StreamId::TOKENS) / 4);
         self.layout.tokens(store, section) == tokens.next_multiple_of(BLOCK_TOKENS)
+            && (tokens.is_multiple_of(self.stride.tokens) || tokens as u64 == all)
     }
 
     /// What is needed to go on with a section whose first `tokens` are read and in `store`: whole strides, or all of

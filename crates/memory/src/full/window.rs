@@ -146,11 +146,11 @@ impl Window {
         let first = start / BLOCK_TOKENS;
         let blocks = first..first + self.stride.tokens / BLOCK_TOKENS;
         self.angles = blocks.map(|block| block_angles(&mut self.rotation, block)).collect();
-        // The window has moved off the section's beginning: the sinks follow it.
-        let left = start.saturating_sub(self.stride.window);
+        // Sinks that have left the window follow it.
         let sinks = self.stride.sinks;
-        self.sink_angles = (sinks > 0 && left >= sinks && self.stride.window > 0).then(|| {
-            let (from, dim) = ((left - sinks) as i64, self.rotation.frequencies().len());
+        self.sink_angles = (sinks > 0 && self.stride.moved(start)).then(|| {
+            let from = (start - self.stride.window - sinks) as i64;
+            let dim = self.rotation.frequencies().len();
             let (cos, sin) = self.rotation.at(from..from + BLOCK_TOKENS as i64);
             BlockAngles::new(dim, cos, sin)
         });
@@ -265,8 +265,7 @@ impl Attention for Window {
             let offset = offset(far) - self.stride.sinks as i64;
             KvView { block, len: self.stride.sinks, offset, window: state.sliding }
         });
-        // A window that moves with every query, once the sinks stand by themselves; before that it would lose them.
-        let window = if state.sinks.is_some() { self.stride.window as i64 } else { i64::MAX };
+        let window = if self.stride.moved(self.start) { self.stride.window as i64 } else { i64::MAX };
         let window = window.min(state.sliding);
         let rest = state.before.iter().chain(&state.own).enumerate().map(|(index, block)| {
             let at = far + index * BLOCK_TOKENS;
