@@ -207,7 +207,7 @@ impl Memory<'_> {
         passages.truncate(near);
         for passage in &mut passages {
             narrow(passage);
-            passage.without_look_alikes(question);
+            passage.focus(question);
         }
         let answers = found || asking.guess && !passages.is_empty();
         let coverage = located.coverage(asking.stages, if answers { &passages } else { &[] });

@@ -10,16 +10,14 @@ use std::ops::Range;
 /// [`Error::Text`] if the model's chat template refuses it.
 pub fn prompt(model: &Model, texts: &[&str], question: &str) -> Result<Vec<TokenId>, Error> {
     let texts: Vec<&str> = texts.iter().map(|text| text.trim()).collect();
-    let content = format!(
-        "Passages from a long text:\n\n{}\n\nQuestion: {question} Answer briefly from the passages.",
-        texts.join("\n...\n")
-    );
+    // Where passages are spoken of, small models answer with "The passage provides a brief summary of …".
+    let content = format!("{}{}", texts.join("\n...\n"), after(question));
     model.chat_prompt(&[Message::new(Role::User, content)])
 }
 
-/// The question behind text that is attended to as it is kept.
+/// The question behind text, whether that is read or attended to as it is kept.
 pub(in crate::memory) fn after(question: &str) -> String {
-    format!("\n\nQuestion: {question} Answer briefly from the passages.")
+    format!("\n\nQuestion: {question} Answer briefly from the text.")
 }
 
 /// The prompt of these passages. The last ones, which are the worst, are left out as far as the window has no room

@@ -20,6 +20,9 @@ const MOST: f64 = 0.6;
 pub enum Keep {
     /// All but look-alikes: the answer may stand beside the words of the question.
     Others,
+    /// All but look-alikes, of paragraphs with evidence and those that they lead to (headings, questions): what merely
+    /// stands near one is what small models retell instead of answering.
+    Paragraphs,
     /// Evidence alone: the answer is all that speaks of what is asked about.
     Evidence,
 }
@@ -28,6 +31,9 @@ pub enum Keep {
 #[derive(Debug)]
 struct Sentence {
     passage: usize,
+    /// Counted through all passages. Empty lines part them, and ends of lines that end a sentence: in a list or a log
+    /// a line is all there is, and of wrapped prose few lines end with their sentence.
+    paragraph: usize,
     bytes: Range<usize>,
     words: BTreeSet<String>,
     form: String,
@@ -38,12 +44,18 @@ struct Sentence {
 /// nothing is left out.
 pub fn evidence<Q: AsRef<str>>(passages: &[&str], questions: &[Q], keep: Keep) -> Vec<Vec<Range<usize>>> {
     let mut sentences: Vec<Sentence> = Vec::new();
+    let mut paragraph = 0;
     for (passage, text) in passages.iter().enumerate() {
-        let mut start = 0;
+        let (mut start, mut before) = (0, "");
+        paragraph += 1;
         for text in text.split_inclusive(['.', '!', '?', '\n']) {
             let bytes = start..start + text.len();
             start = bytes.end;
-            sentences.push(Sentence { passage, bytes, words: words(text), form: form(text) });
+            sentences.push(Sentence { passage, paragraph, bytes, words: words(text), form: form(text) });
+            // What follows the mark that ends a sentence on its line: nothing, or closing quotes and brackets.
+            let ends = text.ends_with('\n') && !text.contains(is_word);
+            paragraph += usize::from(ends && before.ends_with(['.', '!', '?', '\n']));
+            before = text;
         }
     }
     let (mut evidence, mut alike) = (BTreeSet::new(), BTreeSet::new());
@@ -82,18 +94,45 @@ pub fn evidence<Q: AsRef<str>>(passages: &[&str], questions: &[Q], keep: Keep) -
             }
         }
     }
-    let kept = |at: &usize| match keep {
-        Keep::Others => evidence.contains(at) || !alike.contains(at),
-        Keep::Evidence => evidence.is_empty() || evidence.contains(at),
+    let with_evidence = paragraphs(passages, &sentences, &evidence);
+    let all = evidence.is_empty();
+    let other = |at: usize| evidence.contains(&at) || !alike.contains(&at);
+    let kept = |at: usize, sentence: &Sentence| match keep {
+        Keep::Others => other(at),
+        Keep::Paragraphs => (all || with_evidence.contains(&sentence.paragraph)) && other(at),
+        Keep::Evidence => all || evidence.contains(&at),
     };
     let mut ranges: Vec<Vec<Range<usize>>> = vec![Vec::new(); passages.len()];
-    for (_, Sentence { passage, bytes, .. }) in sentences.into_iter().enumerate().filter(|(at, _)| kept(at)) {
-        match ranges[passage].last_mut() {
+    for (_, Sentence { passage, bytes, .. }) in
+        sentences.iter().enumerate().filter(|(at, one)| kept(*at, one))
+    {
+        match ranges[*passage].last_mut() {
             Some(last) if last.end == bytes.start => last.end = bytes.end,
-            _ => ranges[passage].push(bytes),
+            _ => ranges[*passage].push(bytes.clone()),
         }
     }
     ranges
+}
+
+/// The paragraphs with evidence. One that ends without having stated anything, as headings, questions and what a colon
+/// announces do, has the next one with it, as far as its passage goes.
+fn paragraphs(passages: &[&str], sentences: &[Sentence], evidence: &BTreeSet<usize>) -> BTreeSet<usize> {
+    let mut paragraphs: BTreeSet<usize> = evidence.iter().map(|at| sentences[*at].paragraph).collect();
+    // By paragraph: its passage, and how it ends. Later sentences replace earlier ones.
+    let mut ends: BTreeMap<usize, (usize, bool)> = BTreeMap::new();
+    for Sentence { passage, paragraph, bytes, .. } in sentences {
+        let text = passages[*passage][bytes.clone()].trim_end();
+        // A piece of closing quotes alone follows the sentence that they close.
+        if text.contains(|c: char| c.is_alphanumeric()) {
+            ends.insert(*paragraph, (*passage, text.ends_with(['.', '!'])));
+        }
+    }
+    for ((paragraph, (passage, stated)), (next, (of, _))) in ends.iter().zip(ends.iter().skip(1)) {
+        if paragraphs.contains(paragraph) && !stated && passage == of {
+            paragraphs.insert(*next);
+        }
+    }
+    paragraphs
 }
 
 /// Stands for a name or a number in a form.
@@ -187,6 +226,31 @@ mod tests {
         let ranges = evidence(&facts, &["Where is Mary?"], Keep::Evidence);
         assert_eq!(ranges, [[0..15, 37..53]]);
         assert_eq!(&facts[0][37..53], " Mary came back.");
+    }
+
+    #[test]
+    fn what_stands_in_other_paragraphs_is_left_out() {
+        let text =
+            "The gulls cried.\r\n\r\nIt was late. Ada carried\na lamp. Nobody\nsaw her.\n\nThe tide came.\n";
+        let some = kept(&[text], &["What did Ada carry?"], Keep::Paragraphs);
+        assert_eq!(some.trim(), "It was late. Ada carried\na lamp. Nobody\nsaw her.");
+        let lines = "The widow wrote.\nAda carried a lamp.\nThe miller spoke.\n\"Nobody!\"\n";
+        assert_eq!(kept(&[lines], &["What did Ada carry?"], Keep::Paragraphs), "Ada carried a lamp.\n");
+        let ranges = evidence(&["Ada left.", "It rained."], &["Where is Ada?"], Keep::Paragraphs);
+        assert_eq!(ranges, [vec![0..9], vec![]]);
+        assert_eq!(kept(&[text], &["Zzyzx qwrt?"], Keep::Paragraphs), text);
+        let question = "What is the special magic number for old-oak?";
+        let alike = kept(&[&NUMBERS.concat()], &[question], Keep::Paragraphs);
+        assert!(alike.contains("12") && !alike.contains("34"), "{alike}");
+    }
+
+    #[test]
+    fn headings_and_questions_lead_to_what_follows_them() {
+        let text = "It rained.\n\n## Oiling the lamp\n\nTwice a week.\n\n\"Who lit it?\"\n\n\"Adair.\"\n\nThe tide came.";
+        let some = kept(&[text], &["When was it time for oiling the lamp?"], Keep::Paragraphs);
+        assert_eq!(some.trim(), "## Oiling the lamp\n\nTwice a week.");
+        let some = kept(&[text], &["Who lit it?"], Keep::Paragraphs);
+        assert!(some.contains("Adair.") && !some.contains("rained") && !some.contains("tide"), "{some}");
     }
 
     #[test]

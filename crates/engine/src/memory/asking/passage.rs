@@ -50,9 +50,9 @@ impl Passage {
         self.kept.iter().map(|range| &self.text[range.clone()]).collect()
     }
 
-    /// Leave out its sentences that only look as if they spoke about the question.
-    pub(super) fn without_look_alikes(&mut self, question: &str) {
-        self.kept = evidence(&[&self.text], &[question], Keep::Others).pop().unwrap_or_default();
+    /// Leave out its sentences that only look as if they spoke about the question, and its paragraphs that do not.
+    pub(super) fn focus(&mut self, question: &str) {
+        self.kept = evidence(&[&self.text], &[question], Keep::Paragraphs).pop().unwrap_or_default();
     }
 }
 
