@@ -74,7 +74,7 @@ pub(crate) struct ModelArgs {
     /// What a token sees of those before it
     #[arg(long, value_enum, default_value_t = Attention::Dense)]
     pub(crate) attention: Attention,
-    /// adaptive: read so many far blocks of 128 tokens (16), or enough of them to leave less than this share of the attention unread (0.05), or all
+    /// adaptive: read so many far blocks of 128 tokens (16), or enough of them to leave at most this share of the far attention unread (0.05), or all; 0: sinks and window alone, at any length
     #[arg(long, value_name = "BUDGET", default_value = DEFAULT_BUDGET, value_parser = budget)]
     pub(crate) budget: Budget,
 }
@@ -112,7 +112,7 @@ pub(crate) enum Attention {
     Dense,
     /// The first 64 and the nearest 1,024
     Local,
-    /// The first 64, about 1,000 of the nearest, and blocks in between, in order of their share of the attention
+    /// The first 64, about 1,000 of the nearest, and blocks in between, in order of their share of the far attention
     Adaptive,
 }
 

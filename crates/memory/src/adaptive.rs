@@ -7,9 +7,10 @@
 //! for each layer, for each run of queries (or once for a question, then pinned):
 //!     l   = log mass of sinks and local window under the queries that choose
 //!     m_b = estimated log mass of every far block                                                     index.rs
-//!     read blocks in descending order of their share of e^l + Σ e^m                                  choice.rs
-//!         until what is left is below ε of what is read, or there is no more room
-//!     look at a random sample of what is left, exactly: a bound on its mass; beyond ε? read twice as many
+//!     read blocks in descending order of their share of Σ e^m                                        choice.rs
+//!         until what is left is below ε of it, or there is no more room
+//!     look at a random sample of what is left, exactly: a bound on its mass; beyond ε of all that is read? read
+//!         twice as many
 //! attend to   sinks ‖ far blocks in document order ‖ local window
 //! ```
 //! [`FarBlocks`] is where the blocks come from: [`RamBlocks`] keeps them as they were pushed and is what every other
@@ -38,8 +39,8 @@ pub use summary::{PRIOR_DISTANCE, Summarizer};
 pub enum Budget {
     /// So many blocks.
     Blocks(usize),
-    /// Blocks until the estimated mass of those that are not read is below this share of the mass read, the mean
-    /// over the heads and queries that choose.
+    /// Blocks until those that are not read have at most this share of the far attention, by estimate, the mean over
+    /// the heads and queries that choose.
     Mass(f64),
     /// All, at their true positions, however far: dense attention.
     Unlimited,

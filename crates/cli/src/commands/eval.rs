@@ -131,7 +131,10 @@ fn perplexity(args: &Eval, settings: &Settings, model: &Model) -> Result<()> {
 fn window(args: &Eval, model: &Model) -> Result<usize> {
     let (window, limit) = (args.window.get(), model.config().window);
     if window > limit && args.model.attention != Attention::Adaptive {
-        let message = format!("--window {window} is more than the model's window of {limit}");
+        let message = format!(
+            "--window {window} is more than the model's window of {limit}; --attention adaptive reads any length, with \
+             --budget 0 by sinks and window alone"
+        );
         return Err(UsageError(message).into());
     }
     Ok(window)

@@ -1,5 +1,5 @@
 //! `longleaf eval` with task families, on made-up data and a tiny model.
-use super::program::{json_lines, keys, output, stdout};
+use super::program::{json_lines, keys, output, root, stdout};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -123,5 +123,34 @@ fn what_is_missing_is_named() {
         let stderr = String::from_utf8(output.stderr).expect("utf-8");
         assert_eq!(output.status.code(), Some(code), "{stderr}");
         assert!(stderr.contains(part), "{args:?}: {stderr}");
+    }
+}
+
+#[test]
+fn a_budget_is_blocks_a_share_or_all() {
+    let folder = tempfile::tempdir().expect("temp");
+    // The model's window is shorter than what is always read: here it is said to be longer.
+    let from = root().join(MODEL);
+    for file in fs::read_dir(&from).expect("a folder") {
+        let file = file.expect("a file").file_name();
+        fs::copy(from.join(&file), folder.path().join(&file)).expect("copied");
+    }
+    let config = folder.path().join("config.json");
+    let text = fs::read_to_string(&config).expect("JSON");
+    fs::write(&config, text.replace("\"max_position_embeddings\": 256", "\"max_position_embeddings\": 4096"))
+        .expect("written");
+    let file = folder.path().join("text.txt");
+    fs::write(&file, "Oaks, elms and limes. ".repeat(1000)).expect("written");
+    let (file, model) = (file.to_str().expect("utf-8"), folder.path().to_str().expect("utf-8"));
+    let args = |budget| {
+        let mut args = vec!["eval", "ppl", "-m", model, "--file", file, "--tokens", "2500", "--json"];
+        args.extend(["--window", "2500", "--attention", "adaptive", "--budget", budget]);
+        args
+    };
+    let read = |budget| json_lines(&args(budget))[0]["choices"]["blocks_read"].as_f64().expect("blocks");
+    let (two, half, most) = (read("2"), read("0.5"), read("0.1"));
+    assert!(two > 1.0 && two <= 2.0 && half > two && most > half, "{two}, {half}, {most}");
+    for wrong in ["1.5", "0.0", "some"] {
+        assert_eq!(output(&args(wrong)).status.code(), Some(2), "{wrong}");
     }
 }

@@ -5,6 +5,7 @@
 //! cargo run --release -p longleaf-engine --example adaptive -- recall    MODEL FILE TOKENS
 //! cargo run --release -p longleaf-engine --example adaptive -- bound     MODEL FILE TOKENS
 //! cargo run --release -p longleaf-engine --example adaptive -- positions MODEL FILE TOKENS WINDOWS
+//! cargo run --release -p longleaf-engine --example adaptive -- budgets   MODEL FILE TOKENS
 //! ```
 mod bound;
 mod recall;
@@ -24,7 +25,7 @@ type Done<T = ()> = Result<T, Box<dyn Error>>;
 
 fn main() -> Done {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let usage = "usage: adaptive recall|bound|positions MODEL FILE TOKENS [WINDOWS]";
+    let usage = "usage: adaptive recall|bound|positions|budgets MODEL FILE TOKENS [WINDOWS]";
     let [task, model, file, tokens, rest @ ..] = &arguments[..] else { return Err(usage.into()) };
     let threads = std::thread::available_parallelism()?.get();
     let model = Model::open(Path::new(model), &Arc::new(Compute::new(threads)))?;
@@ -36,6 +37,7 @@ fn main() -> Done {
     match task.as_str() {
         "recall" => recall::recall(&model, &tokens),
         "bound" => bound::bound(&model, &tokens),
+        "budgets" => budgets(&model, &tokens),
         "positions" => positions(&model, &tokens, rest.first().map_or("4096", String::as_str).parse()?),
         _ => Err(usage.into()),
     }
@@ -132,6 +134,24 @@ fn positions(model: &Model, tokens: &[TokenId], window: usize) -> Done {
         let (low, high) = sum.perplexity_interval();
         let perplexity = sum.perplexity();
         writeln!(io::stdout(), "{name:>24}: {perplexity:.4} ({low:.3} to {high:.3}), n = {}", sum.tokens)?;
+    }
+    Ok(())
+}
+
+/// Perplexity of the second half of `tokens` beside the blocks that were read for it, with a small window, so that there
+/// is much to choose from.
+fn budgets(model: &Model, tokens: &[TokenId]) -> Done {
+    let adaptive =
+        |budget| -> Attending { Settings { window: 4, sample: 0, budget, ..Settings::default() }.into() };
+    let mut rows: Vec<(String, Attending)> = vec![("dense".to_owned(), Visible::All.into())];
+    rows.extend([0, 4, 8, 12].map(|n| (format!("{n} blocks"), adaptive(Budget::Blocks(n)))));
+    let shares = [0.4, 0.3, 0.2, 0.1, 0.05];
+    rows.extend(shares.map(|share| (format!("all but {share}"), adaptive(Budget::Mass(share)))));
+    for (name, attending) in rows {
+        let (score, choices) = score_watched(model, tokens, tokens.len() / 2, attending, &mut |_, _| ())?;
+        let read = choices.map_or(0.0, |choices| choices.mean_read());
+        let perplexity = score.perplexity();
+        writeln!(io::stdout(), "{name:>12}: {perplexity:.4}, {read:.2} blocks read, n = {}", score.tokens)?;
     }
     Ok(())
 }

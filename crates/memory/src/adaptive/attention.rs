@@ -28,7 +28,7 @@ const QUESTION: usize = 64;
 pub struct Adaptive<F> {
     pub(super) settings: Settings,
     pub(super) runs: Runs,
-    /// So many far blocks may be read.
+    /// So many far blocks may be read, unless they keep their place.
     pub(super) room: usize,
     /// Far blocks stand where they stand in the text.
     pub(super) in_place: bool,
@@ -191,7 +191,7 @@ impl<F: FarBlocks> Adaptive<F> {
         self.layers.iter().map(|layer| layer.chosen.iter().map(|placed| placed.block).collect())
     }
 
-    /// How many far blocks may be read at once, unless the budget is unlimited.
+    /// How many far blocks may be read at once, unless they keep their place.
     pub fn room(&self) -> usize {
         self.room
     }

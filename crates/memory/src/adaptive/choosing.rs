@@ -83,7 +83,8 @@ impl<F: FarBlocks> Adaptive<F> {
         index.masses(&look, &mut far, placer, &mut estimates.masses)?;
         estimates.rank();
 
-        let room = self.room.min(far.len());
+        // What keeps its place lies within the trained window, however much of it is read.
+        let room = if self.in_place { far.len() } else { self.room.min(far.len()) };
         let most = if let Budget::Mass(most) = settings.budget { most } else { f64::INFINITY };
         let mut count = estimates.count(settings.budget, room);
         let mut random = Random::new([settings.seed, layer as u64, last as u64]);

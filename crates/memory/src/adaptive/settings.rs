@@ -24,7 +24,7 @@ pub struct Settings {
     pub budget: Budget,
     /// Where it is placed.
     pub positions: Positions,
-    /// Sinks, far blocks and local window may take so much of the trained window.
+    /// Sinks, far blocks and local window may take so much of the trained window, unless far blocks keep their place.
     pub share: f64,
     /// Unread blocks that are looked at to bound the unread mass; 0 for no bound, and no escalation.
     pub sample: usize,
