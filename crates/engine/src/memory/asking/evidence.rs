@@ -31,7 +31,8 @@ pub enum Keep {
 #[derive(Debug)]
 struct Sentence {
     passage: usize,
-    /// Counted through all passages. Empty lines part them.
+    /// Counted through all passages. Empty lines part them, and ends of lines that end a sentence: in a list or a log
+    /// a line is all there is, and of wrapped prose few lines end with their sentence.
     paragraph: usize,
     bytes: Range<usize>,
     words: BTreeSet<String>,
@@ -45,14 +46,16 @@ pub fn evidence<Q: AsRef<str>>(passages: &[&str], questions: &[Q], keep: Keep) -
     let mut sentences: Vec<Sentence> = Vec::new();
     let mut paragraph = 0;
     for (passage, text) in passages.iter().enumerate() {
-        let (mut start, mut at_line_start) = (0, false);
+        let (mut start, mut before) = (0, "");
         paragraph += 1;
         for text in text.split_inclusive(['.', '!', '?', '\n']) {
             let bytes = start..start + text.len();
             start = bytes.end;
-            paragraph += usize::from(at_line_start && text.trim().is_empty());
-            at_line_start = text.ends_with('\n');
             sentences.push(Sentence { passage, paragraph, bytes, words: words(text), form: form(text) });
+            // What follows the mark that ends a sentence on its line: nothing, or closing quotes and brackets.
+            let ends = text.ends_with('\n') && !text.contains(is_word);
+            paragraph += usize::from(ends && before.ends_with(['.', '!', '?', '\n']));
+            before = text;
         }
     }
     let (mut evidence, mut alike) = (BTreeSet::new(), BTreeSet::new());
@@ -228,9 +231,11 @@ mod tests {
     #[test]
     fn what_stands_in_other_paragraphs_is_left_out() {
         let text =
-            "The gulls cried.\r\n\r\nIt was late. Ada carried\na lamp. \nNobody saw her.\n\nThe tide came.\n";
+            "The gulls cried.\r\n\r\nIt was late. Ada carried\na lamp. Nobody\nsaw her.\n\nThe tide came.\n";
         let some = kept(&[text], &["What did Ada carry?"], Keep::Paragraphs);
-        assert_eq!(some.trim(), "It was late. Ada carried\na lamp. \nNobody saw her.");
+        assert_eq!(some.trim(), "It was late. Ada carried\na lamp. Nobody\nsaw her.");
+        let lines = "The widow wrote.\nAda carried a lamp.\nThe miller spoke.\n\"Nobody!\"\n";
+        assert_eq!(kept(&[lines], &["What did Ada carry?"], Keep::Paragraphs), "Ada carried a lamp.\n");
         let ranges = evidence(&["Ada left.", "It rained."], &["Where is Ada?"], Keep::Paragraphs);
         assert_eq!(ranges, [vec![0..9], vec![]]);
         assert_eq!(kept(&[text], &["Zzyzx qwrt?"], Keep::Paragraphs), text);
