@@ -175,15 +175,15 @@ fn hidden_facts_are_found_answered_and_cited_and_absent_ones_are_not() {
     };
     let of = |kind: &str, what: &str| by("longleaf", kind, what);
     let share = |what: &str| f64::midpoint(of("number", what), of("sentence", what));
-    // Floors below what is measured (1.00, 1.00 by heads, 1.00, 0.83, 0.88, 0.00), since 24 questions are few. Among lines so much
-    // alike the model goes on with the list rather than say who did what, so that numbers alone count as answers.
+    // Floors below what is measured (1.00, 1.00 by heads, 1.00, at least 0.85, 0.88, 0.00), since 24 questions are few. Among lines
+    // so much alike the model goes on with the list rather than say who did what, so that numbers alone count as answers.
     assert!(share("recall@8") >= 0.95, "located");
     assert!(
         f64::midpoint(by("finder", "number", "recall@8"), by("finder", "sentence", "recall@8")) >= 0.85,
         "by heads"
     );
     assert!(share("re-ranked recall@1") >= 0.9, "ranked");
-    assert!(of("number", "answered") >= 0.6, "answered");
+    assert!(of("number", "answered") >= 0.75, "answered");
     assert!(share("absent and called not found") >= 0.75, "not found what is absent");
     assert!(share("present but called not found") <= 0.15, "found what is there");
 }
