@@ -5,7 +5,7 @@
 //! published ones, with examples, without a chat template). A length below 1,000 tokens means the story alone, which
 //! the family calls 0K. Lengths are counted in the model's own tokens, prompt and answer included.
 use crate::haystack::Prose;
-use crate::item::{Frame, Item, Pose};
+use crate::item::{Frame, Item, Pose, Reading};
 use crate::random::Random;
 use crate::score::Scorer;
 use crate::{Error, Source};
@@ -28,8 +28,8 @@ struct Story {
     facts: Vec<String>,
     question: String,
     answer: String,
-    /// The first fact that the answer needs.
-    first: usize,
+    /// The facts that the answer needs, by their places.
+    needs: Vec<usize>,
 }
 
 /// The published prompt of a task.
@@ -136,14 +136,15 @@ impl Source for Babilong<'_> {
                 places.into_iter().zip(story.facts.iter().map(String::as_str)).collect();
             (prose.with(sentences, &inserts), "prose")
         };
-        let depth = context.find(&story.facts[story.first]).map(|at| at as f64 / context.len().max(1) as f64);
+        let depth =
+            context.find(&story.facts[story.needs[0]]).map(|at| at as f64 / context.len().max(1) as f64);
         let question = story.question.clone();
         let labels: &[&str] = if task == "qa5" { &GIVING } else { &PLACES };
         let labels = labels.iter().map(|label| (*label).to_owned()).collect();
         let pose = if task == "qa2" || task == "qa3" {
-            Pose::Chain { question: question.clone(), hops: 2, passages: 8, trail: false }
+            Pose::Chain { question: question.clone(), hops: 2, passages: 16, trail: false }
         } else {
-            Pose::Find { questions: vec![question.clone()], passages: 8, all: true }
+            Pose::Find { questions: vec![question.clone()], passages: 8, read: Reading::Spread }
         };
         Ok(Some(Item {
             task: task.to_owned(),
@@ -159,6 +160,7 @@ impl Source for Babilong<'_> {
             max_tokens: ANSWER,
             quotes: false,
             parts: Vec::new(),
+            needs: story.needs.iter().map(|at| story.facts[*at].clone()).collect(),
         }))
     }
 }
@@ -181,14 +183,14 @@ fn stories(text: &str) -> Result<Vec<Story>, usize> {
             facts.push((number, said.to_owned()));
             continue;
         };
-        let needs: Option<usize> =
-            columns.next().and_then(|needs| needs.split_whitespace().next()?.parse().ok());
-        let first = facts.iter().position(|(number, _)| Some(*number) == needs).ok_or(line)?;
+        let place = |needed: &str| facts.iter().position(|(number, _)| Ok(*number) == needed.parse());
+        let needs = columns.next().unwrap_or_default().split_whitespace().map(place);
+        let needs = needs.collect::<Option<Vec<_>>>().filter(|needs| !needs.is_empty()).ok_or(line)?;
         stories.push(Story {
             facts: facts.iter().map(|(_, fact)| fact.clone()).collect(),
             question: said.to_owned(),
             answer: answer.trim().to_owned(),
-            first,
+            needs,
         });
     }
     Ok(stories)
@@ -207,7 +209,7 @@ mod tests {
     fn stories_grow_and_begin_anew() {
         let stories = stories(BABI).unwrap();
         assert_eq!(stories.len(), 3);
-        assert_eq!((stories[1].facts.len(), stories[1].first), (3, 2));
+        assert_eq!((stories[1].facts.len(), stories[1].needs.as_slice()), (3, [2].as_slice()));
         assert_eq!((stories[2].facts.len(), stories[2].answer.as_str()), (2, "hallway"));
         assert_eq!(super::stories("1 Fact.\nnothing\n"), Err(2));
         assert_eq!(super::stories("1 Where?\there\t7\n"), Err(1));

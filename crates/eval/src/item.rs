@@ -29,6 +29,8 @@ pub struct Item {
     pub max_tokens: usize,
     /// The task asks for words of the text and nothing else. Longleaf writes no others then.
     pub quotes: bool,
+    /// What the text says that an answer needs, word for word, as far as that is known.
+    pub needs: Vec<String>,
     /// Where several things are asked for at once: the prompt for each of the pose's questions by itself.
     pub parts: Vec<Frame>,
 }
@@ -65,8 +67,8 @@ pub enum Pose {
         questions: Vec<String>,
         /// At most so many passages are read for each of them.
         passages: usize,
-        /// The answer may be spread over all of them; otherwise those that are clearly behind the best are left out.
-        all: bool,
+        /// What is read of them.
+        read: Reading,
     },
     /// As above for one question, then again with what was found, since a step of the answer leads to the next.
     Chain {
@@ -89,6 +91,17 @@ pub enum Pose {
         /// So many of the most frequent words are shown to the model.
         most: usize,
     },
+}
+
+/// What is read of the passages that a question finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// One or a few of them answer: those that are clearly behind are left out, and sentences that only look like theirs.
+    Best,
+    /// The answer is all that speaks of what is asked about: sentences from all of them.
+    Spread,
+    /// The same, but as they stand: the answer may be said in other words than the question.
+    Whole,
 }
 
 /// What counts as a word.

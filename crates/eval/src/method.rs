@@ -3,9 +3,9 @@
 mod chain;
 mod count;
 
-use crate::item::{Frame, Item, Pose};
+use crate::item::{Frame, Item, Pose, Reading};
 use crate::{Error, Event};
-use longleaf_engine::memory::{Asking, Coverage, Excerpt, Keep, Stages, evidence};
+use longleaf_engine::memory::{Asking, Coverage, Excerpt, Keep, Rarity, Stages, evidence};
 use longleaf_engine::store::ContentHash;
 use longleaf_engine::{Answer, Document, Memory, Message, Model, Progress, Request, Role, Session, Special};
 use longleaf_engine::{TokenId, Visible, Wording};
@@ -178,7 +178,8 @@ impl<'m> Answering<'m> {
         let Pose::Find { questions, passages, .. } = &item.pose else { return Ok(None) };
         let (mut all, mut texts, mut read) = (Taken::default(), Vec::new(), Vec::new());
         for (question, frame) in questions.iter().zip(&item.parts) {
-            let pose = Pose::Find { questions: vec![question.clone()], passages: *passages, all: false };
+            let pose =
+                Pose::Find { questions: vec![question.clone()], passages: *passages, read: Reading::Best };
             let max_tokens = item.max_tokens / item.parts.len();
             let part = Item { frame: frame.clone(), pose, max_tokens, parts: Vec::new(), ..item.clone() };
             let Some(taken) = self.answer(&part, Method::Longleaf, watch)? else { return Ok(None) };
@@ -274,20 +275,20 @@ impl<'m> Answering<'m> {
             Asking { stages, passages: Some(passages), candidates, ..all }
         };
         let mut found = Found::default();
-        let (mut asked, mut trail) = (Vec::new(), Vec::new());
+        let mut trail = chain::Trail::default();
         match &item.pose {
-            Pose::Find { questions, passages, all } => {
+            Pose::Find { questions, passages, read } => {
                 for question in questions {
                     let finding = memory.find(question, &asking(*passages), &mut |_| ())?;
                     // Where nothing stands out all that there is may help.
-                    let most = if *all || finding.near == 0 { *passages } else { finding.near };
+                    let best = *read != Reading::Spread && finding.near > 0;
+                    let most = if best { finding.near } else { *passages };
                     found.add(finding.excerpts, most, finding.confidence, finding.coverage);
                 }
             }
             Pose::Chain { question, hops, passages, trail: named } if method == Method::Longleaf => {
                 let mut first = true;
-                trail = chain::follow(question, *hops, |question| {
-                    asked.push(question.to_owned());
+                trail = chain::follow(question, *hops, *named, |question| {
                     let mut asking = asking(*passages);
                     // A bare name needs no ranking: what leads on from it is told by the sentences it stands in.
                     if *named && !std::mem::take(&mut first) {
@@ -297,7 +298,8 @@ impl<'m> Answering<'m> {
                     }
                     let most = asking.passages.unwrap_or(*passages);
                     let finding = memory.find(question, &asking, &mut |_| ())?;
-                    Ok::<_, Error>(found.add(finding.excerpts, most, finding.confidence, finding.coverage))
+                    let worth = chain::worth(finding.excerpts);
+                    Ok::<_, Error>(found.add(worth, most, finding.confidence, finding.coverage))
                 })?;
             }
             // Words alone lead nowhere else: one question, as many passages as all steps together.
@@ -313,17 +315,20 @@ impl<'m> Answering<'m> {
             }
         }
         let mut selection = match (method, &item.pose) {
-            (Method::Longleaf, Pose::Find { questions, all, .. }) => {
-                let keep = if *all { Keep::Evidence } else { Keep::Others };
-                found.selection(|passages| narrow(passages, questions, keep))
+            (Method::Longleaf, Pose::Find { questions, read, .. }) if *read != Reading::Whole => {
+                let rarity = memory.rarity(&questions.join(" "))?;
+                let keep = if *read == Reading::Spread { Keep::Evidence } else { Keep::Others };
+                found.selection(|passages| narrow(passages, questions, &rarity, keep))
             }
-            (Method::Longleaf, Pose::Chain { .. }) => {
-                found.selection(|passages| narrow(passages, &asked, Keep::Evidence))
+            (Method::Longleaf, Pose::Chain { question, .. }) => {
+                let asked = [std::slice::from_ref(question), &trail.links[..], &trail.names[..]].concat();
+                let rarity = memory.rarity(&asked.join(" "))?;
+                found.selection(|passages| narrow(passages, &asked, &rarity, Keep::Evidence))
             }
             _ => found.selection(|passages| passages.iter().map(|passage| (*passage).to_owned()).collect()),
         };
-        if matches!(item.pose, Pose::Chain { trail: true, .. }) && !trail.is_empty() {
-            selection.text = format!("Found step by step: {}", trail.join(", "));
+        if matches!(item.pose, Pose::Chain { trail: true, .. }) && !trail.names.is_empty() {
+            selection.text = format!("Found step by step: {}", trail.names.join(", "));
         }
         selection.added_tokens = Some(added_tokens);
         (selection.read_s, selection.find_s) = (read_s, start.elapsed().as_secs_f64());
@@ -428,8 +433,8 @@ impl Found {
 }
 
 /// Each passage without the sentences that are not kept. Passages of which nothing is left are empty.
-fn narrow(passages: &[&str], questions: &[String], keep: Keep) -> Vec<String> {
-    let kept = evidence(passages, questions, keep);
+fn narrow(passages: &[&str], questions: &[String], rarity: &Rarity, keep: Keep) -> Vec<String> {
+    let kept = evidence(passages, questions, rarity, keep);
     let text =
         |(text, ranges): (&&str, Vec<Range<usize>>)| ranges.into_iter().map(|range| &text[range]).collect();
     passages.iter().zip(kept).map(text).collect()

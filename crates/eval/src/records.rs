@@ -1,5 +1,5 @@
 //! One of many records that look alike: `kv` and `lines`.
-use crate::item::{Frame, Item, Pose};
+use crate::item::{Frame, Item, Pose, Reading};
 use crate::random::Random;
 use crate::score::Scorer;
 use crate::{Error, Source};
@@ -201,12 +201,13 @@ impl Source for Records<'_> {
             context,
             shelf: task.to_owned(),
             frame,
-            pose: Pose::Find { questions: vec![question], passages: 2, all: false },
+            pose: Pose::Find { questions: vec![question], passages: 2, read: Reading::Best },
             expected: vec![asked.value.clone()],
             scorer: if self.kv { Scorer::Contains } else { Scorer::FirstNumber },
             max_tokens: answer,
             quotes: true,
             parts: Vec::new(),
+            needs: vec![asked.value.clone()],
         }))
     }
 }

@@ -73,6 +73,9 @@ pub struct Row {
     /// The text that the model read in the context's place, where that is not the context or its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read: Option<String>,
+    /// Share of what the answer needs that stands in it, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<f64>,
     /// What is known about the rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coverage: Option<RowCoverage>,
@@ -227,6 +230,10 @@ fn fill(row: &mut Row, item: &Item, taken: &Taken) {
     });
     row.confidence = taken.confidence;
     row.added_tokens = taken.added_tokens;
+    row.held = taken.read.as_ref().filter(|_| !item.needs.is_empty()).map(|read| {
+        let there = item.needs.iter().filter(|needed| read.contains(needed.as_str())).count();
+        there as f64 / item.needs.len() as f64
+    });
     row.read.clone_from(&taken.read);
     row.timings = RowTimings {
         read_s: taken.read_s,

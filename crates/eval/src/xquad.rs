@@ -1,6 +1,6 @@
 //! Questions on paragraphs of a collection (XQuAD; Artetxe et al., 2020: SQuAD's development set), the whole
 //! collection being one text. `paragraph` is the control: the right paragraph and nothing else.
-use crate::item::{Frame, Item, Pose};
+use crate::item::{Frame, Item, Pose, Reading};
 use crate::random::Random;
 use crate::score::Scorer;
 use crate::{Error, Source};
@@ -86,12 +86,13 @@ impl Source for Xquad {
                 prefix: "Answer:".to_owned(),
                 raw: false,
             },
-            pose: Pose::Find { questions: vec![asked.text.clone()], passages: 2, all: false },
+            pose: Pose::Find { questions: vec![asked.text.clone()], passages: 2, read: Reading::Best },
             expected: asked.answers.clone(),
             scorer: Scorer::Exact,
             max_tokens: ANSWER,
             quotes: true,
             parts: Vec::new(),
+            needs: Vec::new(),
         }))
     }
 }

@@ -284,41 +284,77 @@ impl Index {
     ) -> Result<(), E> {
         assert_eq!(scores.len(), self.units, "one score for each of the units");
         let mean = self.length as f32 / self.units.max(1) as f32;
-        // Parts may differ in how their terms were made: each way is asked in its own terms.
-        for analysis in [Analysis { stems: false }, Analysis { stems: true }] {
-            // By ascending key, so that the sums do not depend on the order of the words.
-            let mut terms = BTreeMap::<u64, u32>::new();
-            for_each_term(query, analysis, &mut |_, term| *terms.entry(key(term)).or_default() += 1);
-            // All of one part at a time, so that a part is fetched once.
-            let mut found = vec![Vec::new(); terms.len()];
-            for (index, part) in self.parts.iter().enumerate().filter(|(_, part)| part.analysis == analysis) {
-                if let Some(here) = &part.terms {
-                    for (key, lists) in terms.keys().zip(&mut found) {
-                        lists.extend(here.find(*key).map(|list| (part, Cow::Borrowed(list))));
-                    }
-                } else {
-                    let there = fetch(index)?;
-                    for (key, lists) in terms.keys().zip(&mut found) {
-                        lists.extend(there.find(*key).map(|list| (part, Cow::Owned(list.to_vec()))));
-                    }
-                }
-            }
-            for (repeats, lists) in terms.values().zip(&found) {
-                let df: u64 = lists.iter().filter_map(|(_, list)| Decoder::new(list).varint()).sum();
-                let (df, units) = (df as f64, self.units as f64);
-                let idf = (1.0 + (units - df + 0.5) / (df + 0.5)).ln() as f32;
-                let weight = *repeats as f32 * idf * (K1 + 1.0);
-                for (part, list) in lists {
-                    let scores = &mut scores[part.first..];
-                    for_each_posting(list, &mut |unit, tf| {
-                        let length = part.lengths[unit] as f32;
-                        scores[unit] += weight * tf / (tf + K1 * (1.0 - B + B * length / mean));
-                    });
-                }
+        for Postings { repeats, lists, .. } in self.postings(query, fetch)? {
+            let weight = repeats as f32 * self.idf(&lists) as f32 * (K1 + 1.0);
+            for (part, list) in &lists {
+                let scores = &mut scores[part.first..];
+                for_each_posting(list, &mut |unit, tf| {
+                    let length = part.lengths[unit] as f32;
+                    scores[unit] += weight * tf / (tf + K1 * (1.0 - B + B * length / mean));
+                });
             }
         }
         Ok(())
     }
+
+    /// The idf of each of the query's terms that some unit has.
+    fn idfs_with<E>(
+        &self,
+        query: &str,
+        fetch: &mut dyn FnMut(usize) -> Result<Terms, E>,
+    ) -> Result<BTreeMap<String, f64>, E> {
+        let there = self.postings(query, fetch)?.into_iter().filter(|postings| !postings.lists.is_empty());
+        Ok(there.map(|postings| (postings.term, self.idf(&postings.lists))).collect())
+    }
+
+    /// `ln(1 + (units - df + ½) / (df + ½))` of a term.
+    fn idf(&self, lists: &[(&Part, Cow<'_, [u8]>)]) -> f64 {
+        let df: u64 = lists.iter().filter_map(|(_, list)| Decoder::new(list).varint()).sum();
+        let (df, units) = (df as f64, self.units as f64);
+        (1.0 + (units - df + 0.5) / (df + 0.5)).ln()
+    }
+
+    /// Where each of the query's terms is, as each way of making terms has them.
+    fn postings<E>(
+        &self,
+        query: &str,
+        fetch: &mut dyn FnMut(usize) -> Result<Terms, E>,
+    ) -> Result<Vec<Postings<'_>>, E> {
+        let mut all = Vec::new();
+        // Parts may differ in how their terms were made: each way is asked in its own terms.
+        for analysis in [Analysis { stems: false }, Analysis { stems: true }] {
+            // By ascending key, so that the sums do not depend on the order of the words.
+            let mut terms = BTreeMap::<u64, Postings<'_>>::new();
+            for_each_term(query, analysis, &mut |_, term| {
+                let new = || Postings { term: term.to_owned(), repeats: 0, lists: Vec::new() };
+                terms.entry(key(term)).or_insert_with(new).repeats += 1;
+            });
+            // All of one part at a time, so that a part is fetched once.
+            for (index, part) in self.parts.iter().enumerate().filter(|(_, part)| part.analysis == analysis) {
+                if let Some(here) = &part.terms {
+                    for (key, postings) in &mut terms {
+                        postings.lists.extend(here.find(*key).map(|list| (part, Cow::Borrowed(list))));
+                    }
+                } else {
+                    let there = fetch(index)?;
+                    for (key, postings) in &mut terms {
+                        postings.lists.extend(there.find(*key).map(|list| (part, Cow::Owned(list.to_vec()))));
+                    }
+                }
+            }
+            all.extend(terms.into_values());
+        }
+        Ok(all)
+    }
+}
+
+/// Where a term of a query is.
+struct Postings<'i> {
+    term: String,
+    /// How often it is in the query.
+    repeats: u32,
+    /// The units of each part that has it.
+    lists: Vec<(&'i Part, Cow<'i, [u8]>)>,
 }
 
 /// The units that have one term, in order, and how often it is there; `None` if the bytes make no sense.

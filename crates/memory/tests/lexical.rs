@@ -190,6 +190,18 @@ fn add(store: &mut Store, name: &str, texts: &[&str]) {
 }
 
 #[test]
+fn rare_terms_have_the_idf_of_the_formula_and_unknown_ones_none() {
+    let mut store = Store::create_in(Arc::new(Ram::new()), Fingerprint([1; 32])).unwrap();
+    // Blocks of eight words: one has "lamps", three have "the".
+    add(&mut store, "a", &["the sea the gulls the cliffs the lamps the sea the gulls", "the end"]);
+    let index = StoredIndex::open(&store, usize::MAX).unwrap();
+    let idf = |df: f64| (1.0 + (index.units() as f64 - df + 0.5) / (df + 0.5)).ln();
+    let found = index.idfs(&store, "Where was the lamp?").unwrap();
+    assert_eq!(index.units(), 3);
+    assert_eq!(found, BTreeMap::from([("the".to_owned(), idf(3.0)), ("lamp".to_owned(), idf(1.0))]));
+}
+
+#[test]
 fn the_store_keeps_it_and_it_can_be_made_again_from_the_text() {
     let ram = Ram::new();
     let mut store = Store::create_in(Arc::new(ram.clone()), Fingerprint([1; 32])).unwrap();
@@ -211,6 +223,7 @@ fn the_store_keeps_it_and_it_can_be_made_again_from_the_text() {
             let lengths = 4 * small.units();
             assert!(small.bytes() <= ram + lengths && small.bytes() < index.bytes());
             assert_eq!(small.search(store, &query, 20).unwrap(), hits);
+            assert_eq!(small.idfs(store, &query).unwrap(), index.idfs(store, &query).unwrap());
         }
         let of = |(unit, score): (usize, f32)| {
             let (section, block) = index.place(unit);

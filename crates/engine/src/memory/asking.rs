@@ -3,6 +3,7 @@ mod answer;
 mod evidence;
 mod fusion;
 mod passage;
+mod rarity;
 mod rerank;
 
 pub(super) use answer::after;
@@ -10,6 +11,7 @@ pub use answer::prompt;
 pub use evidence::{Keep, evidence};
 pub(super) use fusion::fused;
 pub(super) use passage::Passage;
+pub use rarity::Rarity;
 
 use super::Memory;
 use crate::session::{Answer, Progress, Request, Session};
@@ -201,13 +203,13 @@ impl Memory<'_> {
             self.expect_full_depth()?;
         }
         let start = Instant::now();
-        let Sought { mut passages, near, found, confidence, located, timings } =
+        let Sought { mut passages, rarity, near, found, confidence, located, timings } =
             self.seek(question, asking, stage)?;
         let ranked = passages.iter().map(Passage::hit).collect();
         passages.truncate(near);
         for passage in &mut passages {
             narrow(passage);
-            passage.focus(question);
+            passage.focus(question, &rarity);
         }
         let answers = found || asking.guess && !passages.is_empty();
         let coverage = located.coverage(asking.stages, if answers { &passages } else { &[] });
@@ -252,7 +254,7 @@ impl Memory<'_> {
         stage: &mut dyn FnMut(Stage),
     ) -> Result<Finding, Error> {
         let start = Instant::now();
-        let Sought { passages, near, found, confidence, located, mut timings } =
+        let Sought { passages, near, found, confidence, located, mut timings, .. } =
             self.seek(question, asking, stage)?;
         let near = if found { near } else { 0 };
         let coverage = located.coverage(asking.stages, &[]);
@@ -286,11 +288,12 @@ impl Memory<'_> {
         timings.locate_s = asked.elapsed().as_secs_f64();
 
         let reranked = Instant::now();
+        let rarity = self.rarity(question)?;
         let mut passages =
             located.blocks.iter().map(|block| self.passage(*block)).collect::<Result<Vec<_>, _>>()?;
         let most = asking.passages.unwrap_or(self.profile.passages);
         let ranking = if asking.stages.rerank {
-            Some(rerank(self.model, question, &mut passages, most, stage))
+            Some(rerank(self.model, question, &rarity, &mut passages, most, stage))
         } else {
             None
         };
@@ -298,7 +301,7 @@ impl Memory<'_> {
         let Ranking { near, confidence } =
             ranking.unwrap_or(Ranking { near: most.min(passages.len()), confidence: 0.0 });
         let found = near > 0 && (ranking.is_none() || confidence >= 1.0);
-        Ok(Sought { passages, near, found, confidence, located, timings })
+        Ok(Sought { passages, rarity, near, found, confidence, located, timings })
     }
 
     /// The blocks that a question finds, best first, neither re-ranked nor read: at most
@@ -371,6 +374,8 @@ pub(super) struct Located {
 struct Sought {
     /// Best first.
     passages: Vec<Passage>,
+    /// How rare the question's words are.
+    rarity: Rarity,
     /// How many of them are worth reading again, if anything is.
     near: usize,
     found: bool,

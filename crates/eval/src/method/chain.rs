@@ -1,53 +1,129 @@
 //! Questions whose answer takes several steps: what is found is asked about in its turn.
 //!
 //! ```text
-//! question ─► passages ─► sentences that name what was asked about ─► names in them ─► passages ─► …
+//! question ─► passages ─► sentences that name what was asked about ─► names in them
+//!          ─► the question about each name, in the place of what led to it ─► passages ─► …
 //! ```
 use longleaf_engine::memory::Excerpt;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Ask `find`, and again about the names that stand beside those asked about, `hops` times at most. The names that were
-/// found, in the order of the steps.
+/// Names that one step leads to, at most.
+const NAMES: usize = 6;
+/// A name weighs at least this share of what the best one does.
+const NEARLY: f64 = 0.2;
+/// A passage explains at least this share of what its question's best one does.
+const WORTH: f64 = 0.65;
+
+/// Where the steps went.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Trail {
+    /// The names that were found, in the order of the steps.
+    pub names: Vec<String>,
+    /// The words that led to them.
+    pub links: Vec<String>,
+}
+
+/// Ask `find`, and again about each of the names that stand beside what was asked about, `hops` times at most: with
+/// the question, the name in the place of what led to it, or with the `bare` name.
 pub(super) fn follow<E>(
     question: &str,
     hops: usize,
+    bare: bool,
     mut find: impl FnMut(&str) -> Result<Vec<Excerpt>, E>,
-) -> Result<Vec<String>, E> {
-    let mut trail = Vec::new();
-    let mut known: BTreeSet<String> = names(question).map(str::to_owned).collect();
-    let mut asked: BTreeSet<String> = known.clone();
-    let mut next = question.to_owned();
-    // What leads on stands beside something that was asked about; at first that is every word of the question.
-    let mut about: BTreeSet<String> = words(question).map(str::to_lowercase).collect();
+) -> Result<Trail, E> {
+    let mut trail = Trail::default();
+    let mut known: BTreeSet<String> = words(question).map(str::to_lowercase).collect();
+    let mut next = vec![question.to_owned()];
+    // What leads on stands beside something that was asked about; at first that is every word of the question. Each
+    // with the question that asked about it.
+    let mut about: BTreeMap<String, String> =
+        words(question).map(|word| (word.to_lowercase(), question.to_owned())).collect();
     // What was read before may lead on from a name that was not known then.
-    let mut read: BTreeSet<String> = BTreeSet::new();
+    // Each sentence with its weight: how probable its passage is to be the one that was asked for, beside the best.
+    let mut read: BTreeMap<String, f64> = BTreeMap::new();
     for _ in 0..=hops {
-        let excerpts = find(&next)?;
-        read.extend(excerpts.iter().flat_map(|excerpt| sentences(&excerpt.text)).map(str::to_owned));
-        let mut new: BTreeSet<String> = BTreeSet::new();
+        for question in &next {
+            let excerpts = find(question)?;
+            let best = excerpts.iter().map(|excerpt| excerpt.gain).fold(f64::NEG_INFINITY, f64::max);
+            for excerpt in &excerpts {
+                let weight = (excerpt.gain - best).exp();
+                for sentence in sentences(&excerpt.text) {
+                    let known = read.entry(sentence.to_owned()).or_default();
+                    *known = known.max(weight);
+                }
+            }
+        }
         let mut best = 0;
-        for sentence in &read {
-            let shared = words(sentence).filter(|word| about.contains(&word.to_lowercase())).count();
-            if shared == 0 || shared < best {
+        // Each name: the weight of its sentences, and the words that led to it.
+        let mut new: BTreeMap<&str, (f64, BTreeSet<String>)> = BTreeMap::new();
+        for (sentence, weight) in &read {
+            let shared: BTreeSet<String> =
+                words(sentence).map(str::to_lowercase).filter(|word| about.contains_key(word)).collect();
+            if shared.is_empty() || shared.len() < best {
                 continue;
             }
-            if shared > best {
-                best = shared;
+            if shared.len() > best {
+                best = shared.len();
                 new.clear();
             }
-            new.extend(names(sentence).filter(|name| !known.contains(*name)).map(str::to_owned));
+            for name in names(sentence).filter(|name| !is_known(&known, name)) {
+                let (sum, links) = new.entry(name).or_default();
+                *sum += weight;
+                links.extend(shared.iter().cloned());
+            }
         }
-        new.retain(|name| !asked.contains(name));
+        let mut new: Vec<(&str, (f64, BTreeSet<String>))> = new.into_iter().collect();
+        new.sort_by(|(_, (a, _)), (_, (b, _))| b.total_cmp(a));
+        let least = new.first().map_or(0.0, |(_, (best, _))| NEARLY * best);
+        new.retain(|(_, (weight, _))| *weight >= least);
+        new.truncate(NAMES);
         if new.is_empty() {
             break;
         }
-        known.extend(new.iter().cloned());
-        trail.extend(new.iter().cloned());
-        asked.extend(new.iter().cloned());
-        next = new.iter().cloned().collect::<Vec<_>>().join(" ");
-        about = new.iter().map(|name| name.to_lowercase()).collect();
+        next.clear();
+        let mut of_names = BTreeMap::new();
+        for (name, (_, links)) in new {
+            let asked = if bare { name.to_owned() } else { instead(&about, &links, name) };
+            of_names.insert(name.to_lowercase(), asked.clone());
+            next.push(asked);
+            known.insert(name.to_lowercase());
+            trail.names.push(name.to_owned());
+            trail
+                .links
+                .extend(links.into_iter().filter(|link| !trail.links.contains(link)).collect::<Vec<_>>());
+        }
+        about = of_names;
     }
     Ok(trail)
+}
+
+/// The question that asked about one of the `links`, with `name` in the place of that link and its article.
+fn instead(about: &BTreeMap<String, String>, links: &BTreeSet<String>, name: &str) -> String {
+    // Subjects come first: of several links, the first in its question.
+    let place = |link: &String| {
+        let question = about.get(link)?;
+        let at = words(question).find(|word| word.to_lowercase() == *link)?;
+        Some((at.as_ptr() as usize - question.as_ptr() as usize, at.len(), question))
+    };
+    let Some((at, len, question)) = links.iter().filter_map(place).min() else { return name.to_owned() };
+    let before = question[..at].trim_end();
+    let article = ["the", "a", "an", "The", "A", "An"].iter().find(|article| {
+        before.strip_suffix(**article).is_some_and(|rest| rest.is_empty() || rest.ends_with(' '))
+    });
+    let before = &question[..article.map_or(at, |article| before.len() - article.len())];
+    format!("{before}{name}{}", &question[at + len..])
+}
+
+/// The excerpts that are worth reading beside the best. All, if they were not ranked.
+pub(super) fn worth(mut excerpts: Vec<Excerpt>) -> Vec<Excerpt> {
+    let best = excerpts.iter().map(|excerpt| excerpt.gain).fold(0.0, f64::max);
+    excerpts.retain(|excerpt| excerpt.gain >= WORTH * best);
+    excerpts
+}
+
+/// Whether a name was asked about; at the beginning of a sentence any word looks like one.
+fn is_known(known: &BTreeSet<String>, name: &str) -> bool {
+    known.contains(&name.to_lowercase())
 }
 
 fn sentences(text: &str) -> impl Iterator<Item = &str> {
@@ -93,7 +169,7 @@ mod tests {
     fn a_chain_is_followed_to_its_end_and_no_further() {
         let text = "VAR ABCDE = 12345\nThe sky is blue.\nVAR FGHIJ = VAR ABCDE\nVAR KLMNO = VAR FGHIJ\nVAR XXXXX = 54321";
         let mut seen = Vec::new();
-        let trail = follow("Find all variables that are assigned the value 12345.", 4, |question| {
+        let trail = follow("Find all variables that are assigned the value 12345.", 4, true, |question| {
             let found = find(text, question);
             seen.extend(found.iter().map(|excerpt| excerpt.text.clone()));
             Ok::<_, ()>(found)
@@ -102,14 +178,27 @@ mod tests {
         for step in ["VAR ABCDE = 12345", "VAR FGHIJ = VAR ABCDE", "VAR KLMNO = VAR FGHIJ"] {
             assert!(seen.iter().any(|line| line == step), "{seen:?}");
         }
-        assert_eq!(trail, ["ABCDE", "FGHIJ", "KLMNO"]);
+        assert_eq!(trail.names, ["ABCDE", "FGHIJ", "KLMNO"]);
         assert!(!seen.iter().any(|line| line.contains("XXXXX")));
+    }
+
+    #[test]
+    fn names_are_asked_about_in_the_question_s_own_words() {
+        let text = "Mary took the football there.\nMary went to the hallway.\nJohn went to the garden.";
+        let mut asked = Vec::new();
+        let trail = follow("Where is the football?", 2, false, |question| {
+            asked.push(question.to_owned());
+            Ok::<_, ()>(find(text, question))
+        })
+        .unwrap();
+        assert_eq!(asked, ["Where is the football?", "Where is Mary?"]);
+        assert_eq!((trail.names, trail.links), (vec!["Mary".to_owned()], vec!["football".to_owned()]));
     }
 
     #[test]
     fn nothing_found_ends_it() {
         let mut asked = 0;
-        follow("Where is the milk?", 3, |_| {
+        follow("Where is the milk?", 3, false, |_| {
             asked += 1;
             Ok::<_, ()>(Vec::new())
         })

@@ -65,6 +65,7 @@ impl Ruler<'_> {
             max_tokens: CWE_ANSWER,
             quotes: true,
             parts: Vec::new(),
+            needs: Vec::new(),
         })
     }
 
@@ -115,6 +116,7 @@ impl Ruler<'_> {
             max_tokens: FWE_ANSWER,
             quotes: true,
             parts: Vec::new(),
+            needs: Vec::new(),
         })
     }
 }

@@ -1,7 +1,7 @@
 //! `qa_1` and `qa_2`: questions of SQuAD and HotpotQA, their paragraphs among others.
 use super::Ruler;
 use crate::Error;
-use crate::item::{Frame, Item, Pose};
+use crate::item::{Frame, Item, Pose, Reading};
 use crate::random::Random;
 use crate::score::Scorer;
 use serde_json::Value;
@@ -154,6 +154,9 @@ impl Ruler<'_> {
             .collect();
         let context = lines.join("\n\n");
         let first = chosen.iter().position(|at| asked.gold.contains(at));
+        // HotpotQA's yes and no stand nowhere.
+        let needs =
+            asked.answers.iter().filter(|answer| context.contains(*answer)).take(1).cloned().collect();
         let depth = first.map(|at| at as f64 / chosen.len() as f64);
         Ok(Some(Item {
             task: task.to_owned(),
@@ -163,12 +166,13 @@ impl Ruler<'_> {
             context,
             shelf: task.to_owned(),
             frame,
-            pose: Pose::Find { questions: vec![asked.text.clone()], passages: 4, all: false },
+            pose: Pose::Find { questions: vec![asked.text.clone()], passages: 4, read: Reading::Whole },
             expected: asked.answers.clone(),
             scorer: Scorer::Any,
             max_tokens: ANSWER,
             quotes: false,
             parts: Vec::new(),
+            needs,
         }))
     }
 

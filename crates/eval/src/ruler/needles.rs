@@ -1,7 +1,7 @@
 //! `niah_*`: values that belong to keys, hidden in noise, in prose, or among their like.
 use super::Ruler;
 use crate::Error;
-use crate::item::{Frame, Item, Pose};
+use crate::item::{Frame, Item, Pose, Reading};
 use crate::random::Random;
 use crate::score::Scorer;
 use crate::words::Names;
@@ -139,7 +139,8 @@ impl Ruler<'_> {
             context,
             shelf: shelf.to_owned(),
             frame,
-            pose: Pose::Find { questions, passages, all: !one },
+            pose: Pose::Find { questions, passages, read: if one { Reading::Best } else { Reading::Spread } },
+            needs: expected.clone(),
             expected,
             scorer: Scorer::All,
             max_tokens: ANSWER,

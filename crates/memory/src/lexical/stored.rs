@@ -1,8 +1,8 @@
 //! The lexical index of a whole memory, within a budget.
-use super::{Hit, Index, Malformed, Part};
+use super::{Hit, Index, Malformed, Part, Terms};
 use crate::manifest::MANIFEST;
 use crate::{Error, SectionId, Store, StreamId};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 /// The lexical index over every section of a store that some document refers to and that has a part in it.
@@ -82,15 +82,26 @@ impl StoredIndex {
     /// Those of the store.
     pub fn search(&self, store: &Store, query: &str, k: usize) -> Result<Vec<(usize, f32)>, Error> {
         let mut scores = vec![0.0; self.index.units()];
-        self.index.score_with(query, &mut scores, &mut |part| {
-            let (section, place) = &self.places[part];
-            let mut bytes = vec![0; (place.end - place.start) as usize];
-            store.read(self.sections[*section], StreamId::LEXICAL, place.start, &mut bytes)?;
-            let terms = Part::parse(&bytes).and_then(|part| part.terms);
-            terms.ok_or_else(|| damaged(store, Malformed { offset: place.start as usize }))
-        })?;
+        self.index.score_with(query, &mut scores, &mut |part| self.fetch(store, part))?;
         let unit = |hit: Hit| (self.index.parts[hit.part].first + hit.unit, hit.score);
         Ok(self.index.best(&scores, k).into_iter().map(unit).collect())
+    }
+
+    /// How rare each term of `text` is that some unit has: its idf, see [`super`].
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn idfs(&self, store: &Store, text: &str) -> Result<BTreeMap<String, f64>, Error> {
+        self.index.idfs_with(text, &mut |part| self.fetch(store, part))
+    }
+
+    /// The terms of a part that are not kept.
+    fn fetch(&self, store: &Store, part: usize) -> Result<Terms, Error> {
+        let (section, place) = &self.places[part];
+        let mut bytes = vec![0; (place.end - place.start) as usize];
+        store.read(self.sections[*section], StreamId::LEXICAL, place.start, &mut bytes)?;
+        let terms = Part::parse(&bytes).and_then(|part| part.terms);
+        terms.ok_or_else(|| damaged(store, Malformed { offset: place.start as usize }))
     }
 }
 

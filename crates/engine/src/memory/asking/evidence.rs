@@ -1,10 +1,12 @@
 //! Which sentences of the passages speak about the question, and which only look as if they did.
 //!
 //! A small model mixes up facts that are said in the same words. A sentence's *weight* for a question is the sum over
-//! the question's words in it of `ln((sentences + 1) / (sentences with the word))`, names three times: words that all
-//! look-alikes share weigh nothing, the name that is asked about weighs most. *Evidence* weighs nearly as much as the
+//! the question's words in it of `ln((sentences + 1) / (sentences with the word)) · r²`, names three times; r is how rare
+//! the word is in the whole memory. So words that all look-alikes share weigh nothing, words that stand everywhere
+//! (*where*, *is*) hardly anything, and the name that is asked about most. *Evidence* weighs nearly as much as the
 //! best sentence; a *look-alike* has most of its words and little of its weight, or its *form*: the same sentence but
 //! for numbers and names with digits or hyphens in them (`"key-1": "value-1"`, `line old-oak: <12>`).
+use super::Rarity;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
@@ -23,7 +25,8 @@ pub enum Keep {
     /// All but look-alikes, of paragraphs with evidence and those that they lead to (headings, questions): what merely
     /// stands near one is what small models retell instead of answering.
     Paragraphs,
-    /// Evidence alone: the answer is all that speaks of what is asked about.
+    /// Evidence alone, and all that has the question's weightiest word: the answer is all that speaks of what is asked
+    /// about.
     Evidence,
 }
 
@@ -42,7 +45,12 @@ struct Sentence {
 /// The sentences of each passage that are kept, as ranges of its bytes, in their order; those that follow one another
 /// are one range. Several questions keep what any of them needs. Where no sentence shares a word with a question,
 /// nothing is left out.
-pub fn evidence<Q: AsRef<str>>(passages: &[&str], questions: &[Q], keep: Keep) -> Vec<Vec<Range<usize>>> {
+pub fn evidence<Q: AsRef<str>>(
+    passages: &[&str],
+    questions: &[Q],
+    rarity: &Rarity,
+    keep: Keep,
+) -> Vec<Vec<Range<usize>>> {
     let mut sentences: Vec<Sentence> = Vec::new();
     let mut paragraph = 0;
     for (passage, text) in passages.iter().enumerate() {
@@ -59,27 +67,24 @@ pub fn evidence<Q: AsRef<str>>(passages: &[&str], questions: &[Q], keep: Keep) -
         }
     }
     let (mut evidence, mut alike) = (BTreeSet::new(), BTreeSet::new());
+    let mut about = BTreeSet::new();
     for question in questions {
         let asked = words(question.as_ref());
-        let mut with: BTreeMap<&str, usize> = BTreeMap::new();
-        let all = sentences.iter().flat_map(|sentence| &sentence.words);
-        for word in all.filter(|word| asked.contains(*word)) {
-            *with.entry(word).or_default() += 1;
-        }
-        let count = sentences.len() as f64;
+        let weighed = words_weighed(&sentences, &asked, rarity);
         let weights: Vec<(f64, usize)> = sentences
             .iter()
             .map(|sentence| {
-                sentence.words.intersection(&asked).fold((0.0, 0), |(sum, n), word| {
-                    let rare = ((count + 1.0) / with[word.as_str()] as f64).ln();
-                    (sum + if is_name(word) { NAMES * rare } else { rare }, n + 1)
-                })
+                let shared = sentence.words.intersection(&asked);
+                shared.fold((0.0, 0), |(sum, n), word| (sum + weighed[word.as_str()], n + 1))
             })
             .collect();
         let best = weights.iter().fold((0.0, 0), |best, one| if one.0 > best.0 { *one } else { best });
         if best.1 == 0 {
             continue;
         }
+        let weightiest = weighed.iter().max_by(|a, b| a.1.total_cmp(b.1)).map(|(word, _)| *word);
+        let has = |at: &usize| weightiest.is_some_and(|word| sentences[*at].words.contains(word));
+        about.extend((0..sentences.len()).filter(has));
         let is_evidence = |at: usize| weights[at].0 >= NEARLY * best.0;
         let forms: BTreeSet<&str> = (0..sentences.len())
             .filter(|at| is_evidence(*at))
@@ -100,7 +105,7 @@ pub fn evidence<Q: AsRef<str>>(passages: &[&str], questions: &[Q], keep: Keep) -
     let kept = |at: usize, sentence: &Sentence| match keep {
         Keep::Others => other(at),
         Keep::Paragraphs => (all || with_evidence.contains(&sentence.paragraph)) && other(at),
-        Keep::Evidence => all || evidence.contains(&at),
+        Keep::Evidence => all || evidence.contains(&at) || about.contains(&at),
     };
     let mut ranges: Vec<Vec<Range<usize>>> = vec![Vec::new(); passages.len()];
     for (_, Sentence { passage, bytes, .. }) in
@@ -112,6 +117,23 @@ pub fn evidence<Q: AsRef<str>>(passages: &[&str], questions: &[Q], keep: Keep) -
         }
     }
     ranges
+}
+
+/// The weight of each of the words asked for that some sentence has.
+fn words_weighed<'s>(
+    sentences: &'s [Sentence],
+    asked: &BTreeSet<String>,
+    rarity: &Rarity,
+) -> BTreeMap<&'s str, f64> {
+    let mut with: BTreeMap<&str, usize> = BTreeMap::new();
+    for word in sentences.iter().flat_map(|sentence| &sentence.words).filter(|word| asked.contains(*word)) {
+        *with.entry(word).or_default() += 1;
+    }
+    let weight = |(word, with): (&'s str, usize)| {
+        let weight = ((sentences.len() + 1) as f64 / with as f64).ln() * rarity.of(word).powi(2);
+        (word, if is_name(word) { NAMES * weight } else { weight })
+    };
+    with.into_iter().map(weight).collect()
 }
 
 /// The paragraphs with evidence. One that ends without having stated anything, as headings, questions and what a colon
@@ -183,7 +205,7 @@ mod tests {
     ];
 
     fn kept(passages: &[&str], questions: &[&str], keep: Keep) -> String {
-        let ranges = evidence(passages, questions, keep);
+        let ranges = evidence(passages, questions, &Rarity::default(), keep);
         let parts = |(text, ranges): (&&str, Vec<Range<usize>>)| {
             ranges.into_iter().map(|range| &text[range]).collect::<String>()
         };
@@ -223,9 +245,21 @@ mod tests {
         let kept = ask("What is the special magic number for old-elm?", Keep::Evidence);
         assert_eq!(kept, "One of the special magic numbers for old-elm is: 34.");
         let facts = ["Mary went home. It rained.\nJohn left. Mary came back."];
-        let ranges = evidence(&facts, &["Where is Mary?"], Keep::Evidence);
+        let ranges = evidence(&facts, &["Where is Mary?"], &Rarity::default(), Keep::Evidence);
         assert_eq!(ranges, [[0..15, 37..53]]);
         assert_eq!(&facts[0][37..53], " Mary came back.");
+    }
+
+    #[test]
+    fn words_that_stand_everywhere_weigh_little() {
+        let facts = ["Mary went home. It rained.", "This is where we lived. Mary left."];
+        let rarity = Rarity::new([("where", 0.7), ("is", 0.2), ("mari", 6.0)]);
+        let kept = |rarity| {
+            let ranges = evidence(&facts, &["Where is Mary?"], rarity, Keep::Evidence).into_iter().flatten();
+            ranges.zip(facts).map(|(range, text)| &text[range]).collect::<Vec<_>>()
+        };
+        assert_eq!(kept(&rarity), ["Mary went home.", " Mary left."]);
+        assert_ne!(kept(&Rarity::default()), kept(&rarity));
     }
 
     #[test]
@@ -236,7 +270,8 @@ mod tests {
         assert_eq!(some.trim(), "It was late. Ada carried\na lamp. Nobody\nsaw her.");
         let lines = "The widow wrote.\nAda carried a lamp.\nThe miller spoke.\n\"Nobody!\"\n";
         assert_eq!(kept(&[lines], &["What did Ada carry?"], Keep::Paragraphs), "Ada carried a lamp.\n");
-        let ranges = evidence(&["Ada left.", "It rained."], &["Where is Ada?"], Keep::Paragraphs);
+        let ranges =
+            evidence(&["Ada left.", "It rained."], &["Where is Ada?"], &Rarity::default(), Keep::Paragraphs);
         assert_eq!((ranges[0].len(), &ranges[0][0], ranges[1].len()), (1, &(0..9), 0));
         assert_eq!(kept(&[text], &["Zzyzx qwrt?"], Keep::Paragraphs), text);
         let question = "What is the special magic number for old-oak?";

@@ -1,5 +1,5 @@
 //! Text around a block: where it stands, and what of it is read again.
-use super::{Hit, Keep, evidence};
+use super::{Hit, Keep, Rarity, evidence};
 use crate::Error;
 use crate::memory::Memory;
 use longleaf_memory::finder::Block;
@@ -51,8 +51,8 @@ impl Passage {
     }
 
     /// Leave out its sentences that only look as if they spoke about the question, and its paragraphs that do not.
-    pub(super) fn focus(&mut self, question: &str) {
-        self.kept = evidence(&[&self.text], &[question], Keep::Paragraphs).pop().unwrap_or_default();
+    pub(super) fn focus(&mut self, question: &str, rarity: &Rarity) {
+        self.kept = evidence(&[&self.text], &[question], rarity, Keep::Paragraphs).pop().unwrap_or_default();
     }
 }
 

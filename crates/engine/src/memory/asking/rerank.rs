@@ -16,7 +16,7 @@
 //! explains much, but so does a rival, and a word of the question is left without support: there support and margin
 //! together must reach a level that rises with the rival. [`Ranking::confidence`] is the share that is reached of what
 //! is asked for, the smaller of the two. (How both were found: `docs/experiments.md`.)
-use super::{Passage, Stage, answer::sentences};
+use super::{Passage, Rarity, Stage, answer::sentences};
 use crate::Model;
 use crate::scoring::log_probs;
 use longleaf_kernel::Precision;
@@ -63,6 +63,7 @@ pub(super) struct Ranking {
 pub(super) fn rerank(
     model: &Model,
     question: &str,
+    rarity: &Rarity,
     passages: &mut Vec<Passage>,
     most: usize,
     stage: &mut dyn FnMut(Stage),
@@ -76,7 +77,7 @@ pub(super) fn rerank(
         tokens.extend::<&[TokenId]>(&asked.tokens);
         (tokens, first)
     };
-    let weights = weights(question, passages);
+    let weights = weights(question, rarity);
     let of = passages.len();
     let mut scored: Vec<Explained> = Vec::new();
     let mut left = std::mem::take(passages).into_iter();
@@ -271,15 +272,13 @@ fn choose(ranked: &mut [Explained], most: usize) -> (usize, Vec<f64>) {
     (near, open)
 }
 
-/// What each term of the question tells the passages apart by: its idf among them.
-fn weights(question: &str, passages: &[Passage]) -> BTreeMap<String, f64> {
-    let texts: Vec<_> = passages.iter().map(|passage| terms(&passage.text)).collect();
-    let n = texts.len() as f64;
-    let weight = |term: String| {
-        let with = texts.iter().filter(|text| text.contains(&term)).count() as f64;
-        (term, (1.0 + (n - with + 0.5) / (with + 0.5)).ln())
-    };
-    terms(question).into_iter().map(weight).collect()
+/// What each term of the question says about what is asked: how rare it is in the memory.
+fn weights(question: &str, rarity: &Rarity) -> BTreeMap<String, f64> {
+    terms(question)
+        .into_iter()
+        .map(|term| (rarity.of(&term), term))
+        .map(|(rare, term)| (term, rare))
+        .collect()
 }
 
 fn terms(text: &str) -> BTreeSet<String> {
@@ -341,19 +340,19 @@ mod tests {
     fn the_window_is_around_what_is_shared() {
         let other = "Nothing of the kind was ever said of anybody here. ";
         let text = [&other.repeat(9), "The number of Ada is 7. ", &other.repeat(9)].concat();
-        let passages = [passage(0, &text, 0.0), passage(9000, other, 0.0)];
-        let range = window(&text, &weights("What number has Ada?", &passages));
+        let even = Rarity::default();
+        let range = window(&text, &weights("What number has Ada?", &even));
         assert!(range.len() <= WINDOW, "{range:?}");
         assert!(text[range].contains("The number of Ada is 7."));
         let mut narrowed = passage(50, &text, 0.0);
-        narrowed.core = window(&text, &weights("What number has Ada?", &passages));
+        narrowed.core = window(&text, &weights("What number has Ada?", &even));
         narrow(&mut narrowed);
         assert!(narrowed.text.contains("The number of Ada is 7.") && narrowed.text.len() < text.len());
         assert!(narrowed.text.len() <= WINDOW + 2 * AROUND);
         assert_eq!(text[narrowed.start - 50..][..narrowed.text.len()], narrowed.text);
-        assert_eq!(window(&text, &weights("Warum?", &passages)), 0..text.len());
+        assert_eq!(window(&text, &weights("Warum?", &even)), 0..text.len());
         let long = "ü ".repeat(1000) + "Ada" + &" ö".repeat(1000);
-        let range = window(&long, &weights("Ada", &passages));
+        let range = window(&long, &weights("Ada", &even));
         assert!(range.len() <= 2 * WINDOW && !range.is_empty());
     }
 
