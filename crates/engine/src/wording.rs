@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 
 /// The words of a text. A word is a run of letters, digits, hyphens, underscores and apostrophes; whatever stands between
-/// words is free.
+/// words is free, but for the beginning: a quotation begins with a word, if in quotation marks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wording {
     words: BTreeSet<Vec<u8>>,
@@ -27,7 +27,21 @@ impl Wording {
         Self { words, once: false }
     }
 
-    /// Of these words, each may be written once: for answers that list what is there, which small models do not end.
+    /// Without the question's own names, words with digits or hyphens in them: an answer says what the question does not,
+    /// and small models like to repeat the key they were asked for.
+    #[must_use]
+    pub fn besides(mut self, question: &str) -> Self {
+        for word in question.as_bytes().split(|byte| !is_word(*byte)) {
+            if bare(word).iter().any(|byte| byte.is_ascii_digit() || *byte == b'-') {
+                self.words.remove(word);
+                self.words.remove(bare(word));
+            }
+        }
+        self
+    }
+
+    /// Of these words, each may be written once: for answers that list what is there, which small models do not end. A
+    /// list may begin with anything.
     #[must_use]
     pub fn each_once(mut self) -> Self {
         self.once = true;
@@ -43,6 +57,10 @@ impl Wording {
             used.extend(done.split(|byte| !is_word(*byte)).map(<[u8]>::to_vec));
         }
         let mut word = open.to_vec();
+        let begins = !self.once && written.iter().all(|byte| opens(*byte));
+        if begins && piece.iter().find(|byte| !opens(**byte)).is_some_and(|byte| !is_word(*byte)) {
+            return false;
+        }
         for &byte in piece {
             if is_word(byte) {
                 word.push(byte);
@@ -76,6 +94,11 @@ fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-_'".contains(&byte) || !byte.is_ascii()
 }
 
+/// What may stand before a quotation's first word.
+fn opens(byte: u8) -> bool {
+    b" \"(['".contains(&byte)
+}
+
 fn bare(word: &[u8]) -> &[u8] {
     let inner = |byte: &u8| !b"-_'".contains(byte);
     let Some(start) = word.iter().position(inner) else { return &[] };
@@ -97,9 +120,22 @@ mod tests {
         assert!(!allows("76", "51") && !allows("", " 8") && !allows("7650", ". "));
         assert!(allows("7650976", "") && !allows("765097", ""), "an answer ends with a whole word");
         assert!(allows("old", "-") && allows("old-", "oak is") && !allows("old-", "elm"));
-        assert!(allows("", "\n- ") && allows("", " ... "), "what is no word is free");
+        assert!(allows("is", "\n- ") && allows("is", " ... "), "what is no word is free");
+        assert!(
+            !allows("", "\n") && !allows(" ", ":") && allows("", " \"") && allows(" \"", "76"),
+            "but for the first"
+        );
         // Half a letter may be written if the other half follows in some word.
         assert!(allows("f", "\u{fc}") && wording.allows(b"f", &[0xc3]) && !wording.allows(b"f", &[0xc4]));
+    }
+
+    #[test]
+    fn a_question_is_not_its_own_answer() {
+        let wording =
+            Wording::new("The number for 'old-oak' is: 76-50.").besides("What is the number for 'old-oak'?");
+        let allows = |written: &str, piece: &str| wording.allows(written.as_bytes(), piece.as_bytes());
+        assert!(allows("", " The") && allows("", " 76") && allows("76-50", ""));
+        assert!(!allows("", " old") && !allows("", " 'old-oak'"));
     }
 
     #[test]

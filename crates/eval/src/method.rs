@@ -143,7 +143,8 @@ impl<'m> Answering<'m> {
             let text = frame.prompt(&selection.text);
             let lists = matches!(item.pose, Pose::Count { .. });
             let wording = worded.then(|| Wording::new(&text));
-            let wording = wording.map(|words| if lists { words.each_once() } else { words });
+            let wording =
+                wording.map(|words| if lists { words.each_once() } else { words.besides(&item.frame.after) });
             let answer = self.generate(item.max_tokens, prompt.clone(), wording, watch)?;
             Taken {
                 text: answer.text,
