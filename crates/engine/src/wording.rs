@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 pub struct Wording {
     words: BTreeSet<Vec<u8>>,
     once: bool,
+    numbered: bool,
 }
 
 impl Wording {
@@ -24,7 +25,7 @@ impl Wording {
             words.insert(word.to_vec());
             words.insert(bare(word).to_vec());
         }
-        Self { words, once: false }
+        Self { words, once: false, numbered: false }
     }
 
     /// Without the question's own names, words with digits or hyphens in them: an answer says what the question does not,
@@ -40,11 +41,17 @@ impl Wording {
         self
     }
 
-    /// Of these words, each may be written once: for answers that list what is there, which small models do not end. A
-    /// list may begin with anything.
+    /// Of these words, each may be written once: for answers that list what is there, which small models do not end.
     #[must_use]
     pub fn each_once(mut self) -> Self {
         self.once = true;
+        self
+    }
+
+    /// A list with a number or a mark before each word: it may begin with anything.
+    #[must_use]
+    pub fn numbered(mut self) -> Self {
+        self.numbered = true;
         self
     }
 
@@ -57,8 +64,11 @@ impl Wording {
             used.extend(done.split(|byte| !is_word(*byte)).map(<[u8]>::to_vec));
         }
         let mut word = open.to_vec();
-        let begins = !self.once && written.iter().all(|byte| opens(*byte));
+        let begins = !self.numbered && written.iter().all(|byte| opens(*byte));
         if begins && piece.iter().find(|byte| !opens(**byte)).is_some_and(|byte| !is_word(*byte)) {
+            return false;
+        }
+        if begins && piece.is_empty() && self.words.iter().any(|word| !word.is_empty()) {
             return false;
         }
         for &byte in piece {
@@ -122,6 +132,10 @@ mod tests {
         assert!(allows("old", "-") && allows("old-", "oak is") && !allows("old-", "elm"));
         assert!(allows("is", "\n- ") && allows("is", " ... "), "what is no word is free");
         assert!(
+            !allows("", "") && !allows(" ", "") && Wording::default().allows(b"", b""),
+            "it says something"
+        );
+        assert!(
             !allows("", "\n") && !allows(" ", ":") && allows("", " \"") && allows(" \"", "76"),
             "but for the first"
         );
@@ -141,6 +155,7 @@ mod tests {
     #[test]
     fn a_list_has_each_word_once() {
         let wording = Wording::new("1. oak\n2. oaken\n3. elm").each_once();
+        assert!(!wording.allows(b"", b"\n") && wording.clone().numbered().allows(b"", b"\n"));
         let allows = |written: &str, piece: &str| wording.allows(written.as_bytes(), piece.as_bytes());
         assert!(allows("", "1. oak") && !allows("1. oak\n", "1") && allows("1. oak\n", "2."));
         assert!(

@@ -141,10 +141,11 @@ impl<'m> Answering<'m> {
             Taken { blocks: None, confidence: None, read: None, added_tokens: None, ..known }
         } else {
             let text = frame.prompt(&selection.text);
-            let lists = matches!(item.pose, Pose::Count { .. });
-            let wording = worded.then(|| Wording::new(&text));
-            let wording =
-                wording.map(|words| if lists { words.each_once() } else { words.besides(&item.frame.after) });
+            let wording = worded.then(|| Wording::new(&text)).map(|words| match item.pose {
+                Pose::Count { .. } => words.each_once().numbered(),
+                Pose::Chain { trail: true, .. } => words.besides(&item.frame.after).each_once(),
+                _ => words.besides(&item.frame.after),
+            });
             let answer = self.generate(item.max_tokens, prompt.clone(), wording, watch)?;
             Taken {
                 text: answer.text,
