@@ -38,8 +38,8 @@ pub(super) fn follow<E>(
     // with the question that asked about it.
     let mut about: BTreeMap<String, String> =
         words(question).map(|word| (word.to_lowercase(), question.to_owned())).collect();
-    // What was read before may lead on from a name that was not known then.
-    // Each sentence with its weight: how probable its passage is to be the one that was asked for, beside the best.
+    // What was read before may lead on from a name that was not known then. Each sentence with its weight: how probable
+    // its passage is to be the one that was asked for, beside the best.
     let mut read: BTreeMap<String, f64> = BTreeMap::new();
     for _ in 0..=hops {
         for question in &next {
@@ -88,9 +88,11 @@ pub(super) fn follow<E>(
             next.push(asked);
             known.insert(name.to_lowercase());
             trail.names.push(name.to_owned());
-            trail
-                .links
-                .extend(links.into_iter().filter(|link| !trail.links.contains(link)).collect::<Vec<_>>());
+            for link in links {
+                if !trail.links.contains(&link) {
+                    trail.links.push(link);
+                }
+            }
         }
         about = of_names;
     }

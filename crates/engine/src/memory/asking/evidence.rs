@@ -69,13 +69,13 @@ pub fn evidence<Q: AsRef<str>>(
     let (mut evidence, mut alike) = (BTreeSet::new(), BTreeSet::new());
     let mut about = BTreeSet::new();
     for question in questions {
-        let asked = words(question.as_ref());
-        let weighed = words_weighed(&sentences, &asked, rarity);
+        let asked = asked(question.as_ref(), rarity);
+        let weighed = words_weighed(&sentences, &asked);
         let weights: Vec<(f64, usize)> = sentences
             .iter()
             .map(|sentence| {
-                let shared = sentence.words.intersection(&asked);
-                shared.fold((0.0, 0), |(sum, n), word| (sum + weighed[word.as_str()], n + 1))
+                let shared = sentence.words.iter().filter_map(|word| weighed.get(word.as_str()));
+                shared.fold((0.0, 0), |(sum, n), weight| (sum + weight, n + 1))
             })
             .collect();
         let best = weights.iter().fold((0.0, 0), |best, one| if one.0 > best.0 { *one } else { best });
@@ -119,18 +119,20 @@ pub fn evidence<Q: AsRef<str>>(
     ranges
 }
 
+/// The words of a question, and how rare each is in the memory.
+fn asked(question: &str, rarity: &Rarity) -> BTreeMap<String, f64> {
+    written(question).map(|word| (normal(word), rarity.of(word))).collect()
+}
+
 /// The weight of each of the words asked for that some sentence has.
-fn words_weighed<'s>(
-    sentences: &'s [Sentence],
-    asked: &BTreeSet<String>,
-    rarity: &Rarity,
-) -> BTreeMap<&'s str, f64> {
+fn words_weighed<'s>(sentences: &'s [Sentence], asked: &BTreeMap<String, f64>) -> BTreeMap<&'s str, f64> {
     let mut with: BTreeMap<&str, usize> = BTreeMap::new();
-    for word in sentences.iter().flat_map(|sentence| &sentence.words).filter(|word| asked.contains(*word)) {
+    for word in sentences.iter().flat_map(|sentence| &sentence.words).filter(|word| asked.contains_key(*word))
+    {
         *with.entry(word).or_default() += 1;
     }
     let weight = |(word, with): (&'s str, usize)| {
-        let weight = ((sentences.len() + 1) as f64 / with as f64).ln() * rarity.of(word).powi(2);
+        let weight = ((sentences.len() + 1) as f64 / with as f64).ln() * asked[word].powi(2);
         (word, if is_name(word) { NAMES * weight } else { weight })
     };
     with.into_iter().map(weight).collect()
@@ -184,15 +186,21 @@ fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '-' || c == '_'
 }
 
-/// Lower case, without the s of a plural. What hyphens and underscores join is one word: a name of five parts (a UUID)
-/// counts no more among the words that look-alikes share than a name of one.
 fn words(text: &str) -> BTreeSet<String> {
-    let words = text.split(|c: char| !is_word(c));
-    let words = words.map(|word| word.trim_matches(['-', '_'])).filter(|word| !word.is_empty());
-    words
-        .map(str::to_lowercase)
-        .map(|word| word.strip_suffix('s').map_or(word.clone(), str::to_owned))
-        .collect()
+    written(text).map(normal).collect()
+}
+
+/// The words of a text. What hyphens and underscores join is one word: a name of five parts (a UUID) counts no more
+/// among the words that look-alikes share than a name of one.
+fn written(text: &str) -> impl Iterator<Item = &str> {
+    let words = text.split(|c: char| !is_word(c)).map(|word| word.trim_matches(['-', '_']));
+    words.filter(|word| !word.is_empty())
+}
+
+/// Lower case, without the s of a plural.
+fn normal(word: &str) -> String {
+    let word = word.to_lowercase();
+    word.strip_suffix('s').map_or(word.clone(), str::to_owned)
 }
 
 #[cfg(test)]
@@ -253,7 +261,9 @@ mod tests {
     #[test]
     fn words_that_stand_everywhere_weigh_little() {
         let facts = ["Mary went home. It rained.", "This is where we lived. Mary left."];
-        let rarity = Rarity::new([("where", 0.7), ("is", 0.2), ("mari", 6.0)]);
+        let rarity = Rarity::new([("where", 0.7), ("is", 0.2), ("mari", 6.0), ("compass", 5.0)]);
+        let found = asked("Is the compass Mary's?", &rarity);
+        assert_eq!((found["i"], found["compas"]), (0.2, 5.0), "words are looked up as they are written");
         let kept = |rarity| {
             let ranges = evidence(&facts, &["Where is Mary?"], rarity, Keep::Evidence).into_iter().flatten();
             ranges.zip(facts).map(|(range, text)| &text[range]).collect::<Vec<_>>()

@@ -23,6 +23,11 @@ impl Rarity {
         });
         rarest.unwrap_or(1.0)
     }
+
+    /// The same of a term as the index has it: stems are not stemmed again.
+    pub(super) fn of_term(&self, term: &str) -> f64 {
+        self.0.get(term).copied().unwrap_or(1.0)
+    }
 }
 
 impl Memory<'_> {

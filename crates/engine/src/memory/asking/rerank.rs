@@ -274,11 +274,7 @@ fn choose(ranked: &mut [Explained], most: usize) -> (usize, Vec<f64>) {
 
 /// What each term of the question says about what is asked: how rare it is in the memory.
 fn weights(question: &str, rarity: &Rarity) -> BTreeMap<String, f64> {
-    terms(question)
-        .into_iter()
-        .map(|term| (rarity.of(&term), term))
-        .map(|(rare, term)| (term, rare))
-        .collect()
+    terms(question).into_iter().map(|term| (term.clone(), rarity.of_term(&term))).collect()
 }
 
 fn terms(text: &str) -> BTreeSet<String> {
