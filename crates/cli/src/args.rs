@@ -301,7 +301,7 @@ pub(crate) struct Ask {
     pub(crate) sampling: SamplingArgs,
 }
 
-/// A stage of finding.
+/// A way of finding or a stage of answering.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Stage {
     /// Finder heads
@@ -312,6 +312,8 @@ pub(crate) enum Stage {
     Meaning,
     /// Ranking the best blocks by how probable they make the question
     Rerank,
+    /// Copying codes and numbers letter by letter where what was found has long ones
+    Wording,
 }
 
 /// List, inspect, check and clean up memories

@@ -6,6 +6,8 @@
 //! ```text
 //! text "… magic number for old-oak is: 7650976."      written " 76" │ "50" may follow, "51" may not
 //! ```
+//!
+//! Answers in words of their own can still be held to the codes and numbers of a text.
 use std::collections::BTreeSet;
 
 /// The words of a text. A word is a run of letters, digits, hyphens, underscores and apostrophes; whatever stands between
@@ -15,7 +17,12 @@ pub struct Wording {
     words: BTreeSet<Vec<u8>>,
     once: bool,
     numbered: bool,
+    /// Only words with digits are held to the text.
+    codes: bool,
 }
+
+/// A code is at least so long and has at least so many digits: of shorter numbers some may be counted or reckoned.
+const CODE: (usize, usize) = (6, 4);
 
 impl Wording {
     /// The words of `text`, with and without the hyphens and quotation marks around them.
@@ -25,7 +32,19 @@ impl Wording {
             words.insert(word.to_vec());
             words.insert(bare(word).to_vec());
         }
-        Self { words, once: false, numbered: false }
+        Self { words, ..Self::default() }
+    }
+
+    /// For an answer in words of its own that is to have its numbers right: words with digits are those of `text` or of
+    /// `question`, all others are free. `None` if `text` has no code or long number, which is what models spell wrong.
+    pub fn codes(text: &str, question: &str) -> Option<Self> {
+        let is_code = |word: &Vec<u8>| word.len() >= CODE.0 && digits(word) >= CODE.1;
+        let mut wording = Self::new(text);
+        wording.words.iter().any(is_code).then(|| {
+            wording.words.append(&mut Self::new(question).words);
+            wording.codes = true;
+            wording
+        })
     }
 
     /// Without the question's own names, words with digits or hyphens in them: an answer says what the question does not,
@@ -64,7 +83,7 @@ impl Wording {
             used.extend(done.split(|byte| !is_word(*byte)).map(<[u8]>::to_vec));
         }
         let mut word = open.to_vec();
-        let begins = !self.numbered && written.iter().all(|byte| opens(*byte));
+        let begins = !self.codes && !self.numbered && written.iter().all(|byte| opens(*byte));
         if begins && piece.iter().find(|byte| !opens(**byte)).is_some_and(|byte| !is_word(*byte)) {
             return false;
         }
@@ -87,10 +106,11 @@ impl Wording {
         if piece.is_empty() { self.has(&word, &used) } else { self.begins(&word, &used) }
     }
 
-    /// A whole word that is not used up, or no word at all.
+    /// A whole word that is not used up, one that is not held to the text, or no word at all.
     fn has(&self, word: &[u8], used: &BTreeSet<Vec<u8>>) -> bool {
         let is_none = !word.iter().any(u8::is_ascii_alphanumeric) && word.is_ascii();
-        is_none || self.words.contains(word) && !used.contains(word)
+        let is_free = self.codes && digits(word) == 0;
+        is_none || is_free || self.words.contains(word) && !used.contains(word)
     }
 
     fn begins(&self, word: &[u8], used: &BTreeSet<Vec<u8>>) -> bool {
@@ -102,6 +122,10 @@ impl Wording {
 /// Letters beyond ASCII have several bytes, all of them words'.
 fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-_'".contains(&byte) || !byte.is_ascii()
+}
+
+fn digits(word: &[u8]) -> usize {
+    word.iter().filter(|byte| byte.is_ascii_digit()).count()
 }
 
 /// What may stand before a quotation's first word.
@@ -150,6 +174,20 @@ mod tests {
         let allows = |written: &str, piece: &str| wording.allows(written.as_bytes(), piece.as_bytes());
         assert!(allows("", " The") && allows("", " 76") && allows("76-50", ""));
         assert!(!allows("", " old") && !allows("", " 'old-oak'"));
+    }
+
+    #[test]
+    fn codes_are_copied_and_all_else_is_free() {
+        let text = "Ada Hollingsworth's code is c6de00b0-6668 since May 12.";
+        let wording = Wording::codes(text, "Which code had Ada in 1907?").unwrap();
+        let allows = |written: &str, piece: &str| wording.allows(written.as_bytes(), piece.as_bytes());
+        assert!(allows("", "\n") && allows("", " Her") && allows(" Her", "s is what you") && allows("", ""));
+        assert!(!allows(" It is", " 6") && !allows(" It is", " x6") && !allows(" in 19", "50"));
+        assert!(allows(" It is", " c") && allows(" It is c", "6de") && allows(" c6de00b0-6668", "."));
+        assert!(!allows(" c6de00b", "0.") && !allows(" c6de00b0", "") && !allows(" c6de00b0-6668", "0"));
+        assert!(allows(" in 19", "07, on May 12") && !allows(" on May", " 13."));
+        let short = Wording::codes("In 1907, in the 19th-century house, 12 of them.", "Code 123456?");
+        assert_eq!(short, None, "what may be reckoned is free");
     }
 
     #[test]

@@ -3,7 +3,7 @@ use longleaf_engine::adaptive::Budget;
 use longleaf_engine::kernel::Compute;
 use longleaf_engine::memory::{Asking, Depth, Stages, framed_prompt};
 use longleaf_engine::store::{SectionId, StreamId};
-use longleaf_engine::{Document, Error, Memory, Model, Request};
+use longleaf_engine::{Document, Error, Memory, Model, Request, Sampling};
 use longleaf_memory::finder::{Head, Profile};
 use longleaf_memory::full;
 use std::collections::BTreeMap;
@@ -202,6 +202,30 @@ fn what_is_not_found_is_guessed_only_if_asked_for() {
     assert!(!refused.citations.is_empty(), "what comes nearest");
     assert!(!guessed.found && guessed.answer.is_some() && guessed.coverage.blocks_read > 0);
     assert_eq!(refused.confidence.to_bits(), guessed.confidence.to_bits());
+}
+
+#[test]
+fn codes_in_answers_are_those_of_the_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model(2);
+    let mut memory = Memory::with_profile(&folder.path().join("m"), &model, profile()).unwrap();
+    add(&mut memory, &document("book", "Cordelia's ledger has the code c6de00b0-6668.\n"));
+    let request = Request {
+        max_tokens: Some(300),
+        sampling: Sampling { temperature: 2.0, seed: 3, ..Sampling::default() },
+        ..Request::default()
+    };
+    let mut invented = |wording: bool| {
+        let asking = Asking { guess: true, wording, request: request.clone(), ..Asking::default() };
+        let question = "Which code has Cordelia's ledger?";
+        let reply = memory.ask(question, &asking, &mut |_| (), &mut |_| ControlFlow::Continue(())).unwrap();
+        let text = reply.answer.expect("an answer").text;
+        let words = text.split(|c: char| c.is_ascii() && !c.is_ascii_alphanumeric() && !"-_'".contains(c));
+        let numbers = words.map(str::to_owned).filter(|word| word.contains(|c: char| c.is_ascii_digit()));
+        numbers.filter(|word| word != "c6de00b0-6668").count()
+    };
+    assert_eq!(invented(true), 0);
+    assert!(invented(false) > 0, "this model says anything");
 }
 
 #[test]

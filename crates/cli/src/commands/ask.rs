@@ -33,7 +33,8 @@ pub(crate) fn ask(args: &Ask, settings: &Settings) -> Result<()> {
         ..Asking::default().request
     };
     let Ask { candidates, passages, attend, guess, .. } = *args;
-    let asking = Asking { stages, candidates, passages, attend, guess, request };
+    let wording = !args.without.contains(&Stage::Wording);
+    let asking = Asking { stages, candidates, passages, attend, guess, wording, request };
     let interrupted = interrupt()?;
     let mut printed = Ok(());
     let reply = memory.ask(&args.question, &asking, &mut |_| (), &mut |progress| {

@@ -15,7 +15,7 @@ pub use rarity::Rarity;
 
 use super::Memory;
 use crate::session::{Answer, Progress, Request, Session};
-use crate::{Error, Model};
+use crate::{Error, Model, Wording};
 use answer::{cite, fitting};
 use longleaf_memory::finder::Reader;
 use longleaf_model::Visible;
@@ -38,6 +38,8 @@ pub struct Asking {
     pub attend: bool,
     /// Answer from the best passages even where it would be said that nothing was found.
     pub guess: bool,
+    /// Copy codes and numbers letter by letter where what was found has long ones: see [`Wording::codes`].
+    pub wording: bool,
     /// The answer's generation: sampling, stop strings, length. Its prompt is replaced.
     pub request: Request,
 }
@@ -60,7 +62,7 @@ impl Default for Asking {
     fn default() -> Self {
         let stages = Stages { finder: true, lexical: true, meaning: true, rerank: true };
         let request = Request { stop_circles: true, ..Request::default() };
-        Self { stages, candidates: 8, passages: None, attend: false, guess: false, request }
+        Self { stages, candidates: 8, passages: None, attend: false, guess: false, wording: true, request }
     }
 }
 
@@ -216,19 +218,23 @@ impl Memory<'_> {
         let citations = Vec::new();
         let mut reply = Reply { answer: None, found, confidence, citations, ranked, coverage, timings };
         if answers {
+            let mut request = asking.request.clone();
+            if asking.wording && request.wording.is_none() {
+                let texts: Vec<&str> = passages.iter().map(|passage| passage.text.as_str()).collect();
+                request.wording = Wording::codes(&texts.join("\n"), question);
+            }
             let answer = if asking.attend {
                 stage(Stage::Attend);
-                let (answer, attended) = self.attend_to(question, &passages, &asking.request, watch)?;
+                let (answer, attended) = self.attend_to(question, &passages, &request, watch)?;
                 (reply.coverage.blocks_read, reply.coverage.blocks_attended) = (0, attended);
                 reply.timings.attend_s = answer.prefill_s;
                 answer
             } else {
                 stage(Stage::Reread);
-                let prompt = fitting(self.model, question, &mut passages, &asking.request)?;
+                request.prompt = fitting(self.model, question, &mut passages, &request)?;
                 reply.coverage.blocks_read = passages.len();
-                let room = asking.request.max_tokens.unwrap_or(self.model.config().window);
-                let length = (prompt.len() + room).min(self.model.config().window);
-                let request = Request { prompt, ..asking.request.clone() };
+                let room = request.max_tokens.unwrap_or(self.model.config().window);
+                let length = (request.prompt.len() + room).min(self.model.config().window);
                 let answer = Session::new(self.model, Visible::All, length).generate(&request, watch)?;
                 reply.timings.reread_s = answer.prefill_s;
                 answer
