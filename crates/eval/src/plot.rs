@@ -1,31 +1,30 @@
 //! Score against length as a drawing (SVG), for documents.
-use crate::run::{Cell, PERPLEXITY, tokens};
+use crate::run::{Answerer, Cell, PERPLEXITY, tokens};
 use std::fmt::Write;
 
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 360.0;
-/// Around the axes: left, right, top, bottom.
-const MARGIN: (f64, f64, f64, f64) = (48.0, 120.0, 32.0, 40.0);
-/// One for each method; told apart without colour by their marks.
-const COLOURS: [&str; 4] = ["#1b6e3c", "#1f4e9c", "#b3541e", "#7a7a7a"];
+/// Around the axes: left, top, bottom; to the right of them stand names of methods, models' below.
+const MARGIN: (f64, f64, f64) = (48.0, 32.0, 40.0);
+const LEGEND: (f64, f64) = (120.0, 200.0);
+/// Lines of one colour after another, and then of one dash after another, so that they can be told apart without colour.
+const COLOURS: [&str; 5] = ["#1b6e3c", "#1f4e9c", "#b3541e", "#7a7a7a", "#6b2d82"];
+const DASHES: [&str; 4] = ["", "6 3", "2 3", "8 3 2 3"];
 
-/// A curve for each method of one task, with its intervals; lengths stand at equal distances. `None` if there is no
+/// A curve for each method of one task (and model, if there are several), with its intervals; lengths stand at equal distances. `None` if there is no
 /// such task among the cells.
 pub fn curves(cells: &[Cell], suite: &str, task: &str) -> Option<String> {
     let cells: Vec<&Cell> = cells.iter().filter(|cell| cell.suite == suite && cell.task == task).collect();
     let mut lengths: Vec<usize> = cells.iter().map(|cell| cell.length).collect();
     lengths.sort_unstable();
     lengths.dedup();
-    let mut methods: Vec<&str> = Vec::new();
-    for cell in &cells {
-        if !methods.contains(&cell.method.as_str()) {
-            methods.push(&cell.method);
-        }
-    }
+    let answerers = Answerer::all(cells.iter().copied());
+    let models = answerers.iter().any(|one| one.model.is_some());
     if cells.is_empty() {
         return None;
     }
-    let (left, right, top, bottom) = MARGIN;
+    let (left, top, bottom) = MARGIN;
+    let right = if models { LEGEND.1 } else { LEGEND.0 };
     let step = (WIDTH - left - right) / (lengths.len().max(2) - 1) as f64;
     let x = |at: usize| left + step * at as f64;
     let (least, most) = if suite == PERPLEXITY {
@@ -65,14 +64,14 @@ pub fn curves(cells: &[Cell], suite: &str, task: &str) -> Option<String> {
             tokens(*length)
         );
     }
-    for (number, method) in methods.iter().enumerate() {
+    for (number, one) in answerers.iter().enumerate() {
         let colour = COLOURS[number % COLOURS.len()];
-        // Methods stand a little beside one another, so that equal scores can be told apart.
-        let aside = (number as f64 - (methods.len() - 1) as f64 / 2.0) * 4.0;
+        let named = escaped(&one.to_string());
+        // Curves stand a little beside one another, so that equal scores can be told apart.
+        let aside = (number as f64 - (answerers.len() - 1) as f64 / 2.0) * 4.0;
         let mut points = String::new();
         for (at, length) in lengths.iter().enumerate() {
-            let Some(cell) = cells.iter().find(|cell| cell.length == *length && cell.method == *method)
-            else {
+            let Some(cell) = cells.iter().find(|cell| cell.length == *length && one.has(cell)) else {
                 continue;
             };
             let (px, py) = (x(at) + aside, y(cell.score));
@@ -80,7 +79,7 @@ pub fn curves(cells: &[Cell], suite: &str, task: &str) -> Option<String> {
             let _ = writeln!(
                 svg,
                 "<path d=\"M{px:.1} {:.1}V{:.1}\" stroke=\"{colour}\" stroke-opacity=\"0.5\"/>\
-                 <circle cx=\"{px:.1}\" cy=\"{py:.1}\" r=\"3\" fill=\"{colour}\"><title>{method} {}: {} of {}</title></circle>",
+                 <circle cx=\"{px:.1}\" cy=\"{py:.1}\" r=\"3\" fill=\"{colour}\"><title>{named} {}: {} of {}</title></circle>",
                 y(cell.low),
                 y(cell.high),
                 tokens(*length),
@@ -88,23 +87,37 @@ pub fn curves(cells: &[Cell], suite: &str, task: &str) -> Option<String> {
                 cell.n
             );
         }
-        let dash = ["", "6 3", "2 3", "8 3 2 3"][number % 4];
+        let dash = DASHES[number % DASHES.len()];
         let _ = writeln!(
             svg,
             "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\" stroke-dasharray=\"{dash}\"/>",
             points.trim_end()
         );
-        let (lx, ly) = (WIDTH - right + 12.0, top + 18.0 * number as f64);
+        let (lx, ly) = (WIDTH - right + 12.0, top + if models { 34.0 } else { 18.0 } * number as f64);
         let _ = writeln!(
             svg,
             "<path d=\"M{lx} {ly}h22\" stroke=\"{colour}\" stroke-width=\"2\" stroke-dasharray=\"{dash}\"/>\
-             <text x=\"{}\" y=\"{}\">{method}</text>",
+             <text x=\"{}\" y=\"{}\">{}</text>",
             lx + 28.0,
-            ly + 4.0
+            ly + 4.0,
+            one.method
         );
+        if let Some(model) = one.model {
+            let _ = writeln!(
+                svg,
+                "<text x=\"{lx}\" y=\"{}\" font-size=\"9\">{}</text>",
+                ly + 16.0,
+                escaped(model)
+            );
+        }
     }
     svg.push_str("</svg>\n");
     Some(svg)
+}
+
+/// As text of an SVG file: models are named after files.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;")
 }
 
 fn percent(cell: &Cell) -> String {
@@ -126,6 +139,7 @@ mod tests {
             task: "vt".to_owned(),
             length,
             method: method.to_owned(),
+            model: "a".to_owned(),
             score,
             low: score - 0.1,
             high: score + 0.1,
@@ -140,6 +154,10 @@ mod tests {
             svg.split("cy=\"").skip(1).map(|rest| rest.split('"').next().unwrap().parse().unwrap()).collect();
         assert!(heights[0] < heights[1] && heights[1] < heights[2], "better is higher: {heights:?}");
         assert_eq!(curves(&cells, "ruler", "cwe"), None);
+        let other = Cell { model: "b&".to_owned(), ..cell(4096, "longleaf", 0.5) };
+        let svg = curves(&[&cells[..], &[other]].concat(), "ruler", "vt").unwrap();
+        assert_eq!(svg.matches("<polyline").count(), 3);
+        assert!(svg.contains("longleaf, b&amp; 4K: 50.0 % of 10") && svg.contains(">a</text>"));
         let perplexities = [cell(512, "dense", 40.0), cell(1024, "dense", 30.0)].map(|mut cell| {
             cell.suite = PERPLEXITY.to_owned();
             cell

@@ -9,7 +9,7 @@ use longleaf_engine::kernel::Precision;
 use longleaf_engine::store::ContentHash;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::ops::ControlFlow;
 
 /// What is measured.
@@ -119,6 +119,8 @@ pub struct Cell {
     pub length: usize,
     /// Who answered.
     pub method: String,
+    /// The model's name.
+    pub model: String,
     /// Mean score; of `ppl`, the perplexity.
     pub score: f64,
     /// Its 95 % interval.
@@ -249,7 +251,10 @@ pub(crate) const PERPLEXITY: &str = "ppl";
 /// Suites whose tasks are averaged, as they are published.
 const AVERAGED: [&str; 2] = ["ruler", "babilong"];
 
-/// A cell for each task, length and method, in the order of the rows; then, where it is usual, the average of the tasks.
+/// Suite, length, method and model of an average.
+type Averaged = (String, usize, String, String);
+
+/// A cell for each task, length, method and model, in the order of the rows; then, where it is usual, the average of the tasks.
 pub fn cells(rows: &[Row]) -> Vec<Cell> {
     let mut groups: Vec<Group<'_>> = Vec::new();
     let mut add = |row, overlap: bool, score| match groups.iter_mut().find(|group| group.has(row, overlap)) {
@@ -263,19 +268,19 @@ pub fn cells(rows: &[Row]) -> Vec<Cell> {
         }
     }
     let mut cells: Vec<Cell> = groups.iter().map(Group::cell).collect();
-    let mut averages: BTreeMap<(String, usize, String), Vec<(f64, usize)>> = BTreeMap::new();
+    let mut averages: BTreeMap<Averaged, Vec<(f64, usize)>> = BTreeMap::new();
     for cell in cells.iter().filter(|cell| AVERAGED.contains(&cell.suite.as_str())) {
-        let key = (cell.suite.clone(), cell.length, cell.method.clone());
+        let key = (cell.suite.clone(), cell.length, cell.method.clone(), cell.model.clone());
         averages.entry(key).or_default().push((cell.score, cell.n));
     }
-    for ((suite, length, method), tasks) in averages {
+    for ((suite, length, method, model), tasks) in averages {
         // Each task counts alike, however many rows it has.
         if tasks.len() > 1 {
             let score = tasks.iter().map(|(score, _)| score).sum::<f64>() / tasks.len() as f64;
             let n = tasks.iter().map(|(_, n)| n).sum();
             let (low, high) = wilson(score, n);
             let task = format!("average of {}", tasks.len());
-            cells.push(Cell { suite, task, length, method, score, low, high, n });
+            cells.push(Cell { suite, task, length, method, model, score, low, high, n });
         }
     }
     cells
@@ -293,7 +298,9 @@ struct Group<'r> {
 
 impl Group<'_> {
     fn has(&self, row: &Row, overlap: bool) -> bool {
-        let key = |row: &Row| (row.suite.clone(), row.task.clone(), row.length, row.method.clone());
+        let key = |row: &Row| {
+            (row.suite.clone(), row.task.clone(), row.length, row.method.clone(), row.model.clone())
+        };
         key(self.row) == key(row) && self.overlap == overlap
     }
 
@@ -309,32 +316,65 @@ impl Group<'_> {
             (score, low, high)
         };
         let task = if self.overlap { format!("{} f1", row.task) } else { row.task.clone() };
-        let (suite, method) = (row.suite.clone(), row.method.clone());
-        Cell { suite, task, length: row.length, method, score, low, high, n }
+        let (suite, method, model) = (row.suite.clone(), row.method.clone(), row.model.clone());
+        Cell { suite, task, length: row.length, method, model, score, low, high, n }
     }
 }
 
-/// Cells as a table in Markdown: a line for each task and length, a column for each method, scores in percent,
-/// perplexities as they are.
+/// Who answered: a method with a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Answerer<'c> {
+    pub(crate) method: &'c str,
+    /// Its name, where several models have answered.
+    pub(crate) model: Option<&'c str>,
+}
+
+impl<'c> Answerer<'c> {
+    /// All that some cells speak of, in their order.
+    pub(crate) fn all(cells: impl Iterator<Item = &'c Cell> + Clone) -> Vec<Self> {
+        let first = cells.clone().next().map(|cell| &cell.model);
+        let several = cells.clone().any(|cell| Some(&cell.model) != first);
+        let mut all = Vec::new();
+        for cell in cells {
+            let one = Self { method: &cell.method, model: several.then_some(&cell.model) };
+            if !all.contains(&one) {
+                all.push(one);
+            }
+        }
+        all
+    }
+
+    pub(crate) fn has(self, cell: &Cell) -> bool {
+        cell.method == self.method && self.model.is_none_or(|model| model == cell.model)
+    }
+}
+
+impl fmt::Display for Answerer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.model {
+            Some(model) => write!(f, "{}, {model}", self.method),
+            None => f.write_str(self.method),
+        }
+    }
+}
+
+/// Cells as a table in Markdown: a line for each task and length, a column for each method (and model, if there are
+/// several), scores in percent, perplexities as they are.
 pub fn table(cells: &[Cell]) -> String {
-    let mut methods: Vec<&str> = Vec::new();
+    let answerers = Answerer::all(cells.iter());
     let mut lines: Vec<(&str, usize)> = Vec::new();
     for cell in cells {
-        if !methods.contains(&cell.method.as_str()) {
-            methods.push(&cell.method);
-        }
         if !lines.contains(&(cell.task.as_str(), cell.length)) {
             lines.push((&cell.task, cell.length));
         }
     }
+    let names: Vec<String> = answerers.iter().map(Answerer::to_string).collect();
     let mut text =
-        format!("| task | length | {} |\n|---|---|{}\n", methods.join(" | "), "---|".repeat(methods.len()));
+        format!("| task | length | {} |\n|---|---|{}\n", names.join(" | "), "---|".repeat(names.len()));
     for (task, length) in lines {
         let _ = write!(text, "| {task} | {} |", tokens(length));
-        for method in &methods {
-            let found = cells
-                .iter()
-                .find(|cell| cell.task == task && cell.length == length && cell.method == *method);
+        for one in &answerers {
+            let found = cells.iter().find(|cell| cell.task == task && cell.length == length && one.has(cell));
             let _ = match found {
                 Some(cell) if cell.suite == PERPLEXITY => {
                     write!(text, " {:.3} ({:.2}–{:.2}), {} |", cell.score, cell.low, cell.high, cell.n)

@@ -134,6 +134,12 @@ fn rows_repeat_and_known_ones_are_not_made_again() {
     let table = table(&cells);
     assert_eq!(table.lines().count(), 2 + 4 + 2, "{table}");
     assert!(table.starts_with("| task | length | longleaf | dense | truncated |"));
+
+    // Another model's rows make cells of their own.
+    let theirs = first.iter().map(|row| Row { model: "other".to_owned(), ..row.clone() });
+    let both = crate::cells(&first.iter().cloned().chain(theirs).collect::<Vec<_>>());
+    assert_eq!(both.len(), 2 * cells.len());
+    assert!(crate::table(&both).contains("| dense, other |"));
 }
 
 #[test]
