@@ -86,7 +86,7 @@ impl Source for Xquad {
                 prefix: "Answer:".to_owned(),
                 raw: false,
             },
-            pose: Pose::Find { questions: vec![asked.text.clone()], passages: 2, read: Reading::Best },
+            pose: Pose::Find { questions: vec![asked.text.clone()], passages: 4, read: Reading::Whole },
             expected: asked.answers.clone(),
             scorer: Scorer::Exact,
             max_tokens: ANSWER,
