@@ -152,6 +152,6 @@ def gsm8k():
 
 
 tasks = {"piqa": lambda: choices("piqa", piqa), "hellaswag": lambda: choices("hellaswag", hellaswag),
-         "lambada": lambda: lambada(), "gsm8k": lambda: gsm8k()}
+         "lambada": lambada, "gsm8k": gsm8k}
 for task in sys.argv[5:] or tasks:
     tasks[task]()

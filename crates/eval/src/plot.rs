@@ -4,15 +4,16 @@ use std::fmt::Write;
 
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 360.0;
-/// Around the axes: left, top, bottom; to the right of them stand names of methods, models' below.
+/// Around the axes: left, top, bottom.
 const MARGIN: (f64, f64, f64) = (48.0, 32.0, 40.0);
+/// To the right of them, for the names of methods; with those of models below, if there are several.
 const LEGEND: (f64, f64) = (120.0, 200.0);
-/// Lines of one colour after another, and then of one dash after another, so that they can be told apart without colour.
+/// Curves take one after another of these, and of the dashes, by which they are told apart without colour.
 const COLOURS: [&str; 5] = ["#1b6e3c", "#1f4e9c", "#b3541e", "#7a7a7a", "#6b2d82"];
 const DASHES: [&str; 4] = ["", "6 3", "2 3", "8 3 2 3"];
 
-/// A curve for each method of one task (and model, if there are several), with its intervals; lengths stand at equal distances. `None` if there is no
-/// such task among the cells.
+/// A curve for each method of one task (and model, if there are several), with its intervals; lengths stand at equal
+/// distances. `None` if there is no such task among the cells.
 pub fn curves(cells: &[Cell], suite: &str, task: &str) -> Option<String> {
     let cells: Vec<&Cell> = cells.iter().filter(|cell| cell.suite == suite && cell.task == task).collect();
     let mut lengths: Vec<usize> = cells.iter().map(|cell| cell.length).collect();

@@ -254,7 +254,8 @@ const AVERAGED: [&str; 2] = ["ruler", "babilong"];
 /// Suite, length, method and model of an average.
 type Averaged = (String, usize, String, String);
 
-/// A cell for each task, length, method and model, in the order of the rows; then, where it is usual, the average of the tasks.
+/// A cell for each task, length, method and model, in the order of the rows; then, where it is usual, the average of
+/// the tasks.
 pub fn cells(rows: &[Row]) -> Vec<Cell> {
     let mut groups: Vec<Group<'_>> = Vec::new();
     let mut add = |row, overlap: bool, score| match groups.iter_mut().find(|group| group.has(row, overlap)) {

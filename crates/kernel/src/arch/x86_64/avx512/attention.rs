@@ -126,9 +126,7 @@ unsafe fn product<const BF16: bool, const R: usize, const N: usize, const ROW: u
             let word = _mm512_set1_epi32(unsafe { *left.add(r * ROW) } as i32);
             for n in 0..N {
                 sums[r][n] = if BF16 {
-                    // SAFETY: both are thirty-two bf16 in 512 bits.
-                    let (a, b) = unsafe { (bits(word), bits(lines[n])) };
-                    _mm512_dpbf16_ps(sums[r][n], a, b)
+                    _mm512_dpbf16_ps(sums[r][n], bits(word), bits(lines[n]))
                 } else {
                     _mm512_fmadd_ps(_mm512_castsi512_ps(word), _mm512_castsi512_ps(lines[n]), sums[r][n])
                 };
@@ -142,12 +140,9 @@ unsafe fn product<const BF16: bool, const R: usize, const N: usize, const ROW: u
 }
 
 /// The same 512 bits as pairs of bf16.
-///
-/// # Safety
-/// None is needed: every pattern is valid; the name only keeps the transmutation in one place.
 #[inline]
 #[target_feature(enable = "avx512f")]
-unsafe fn bits(line: __m512i) -> __m512bh {
+fn bits(line: __m512i) -> __m512bh {
     // SAFETY: both types are 512 bits of plain numbers.
     unsafe { std::mem::transmute::<__m512i, __m512bh>(line) }
 }
