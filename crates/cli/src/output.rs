@@ -4,6 +4,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use longleaf_engine::PullEvent;
 use serde::Serialize;
 use std::io::{self, Write};
+use std::path::Path;
 use std::time::Duration;
 
 /// One line of JSON on stdout.
@@ -55,6 +56,9 @@ pub(crate) fn watch_pull(bar: &ProgressBar) -> impl FnMut(PullEvent<'_>) {
             }
         }
         PullEvent::Bytes(bytes) => bar.set_position(bytes),
+        PullEvent::Waiting => {
+            bar.suspend(|| note("another process is fetching models; waiting for it to end"));
+        }
         PullEvent::Checking => bar.set_message("checking SHA-256"),
         PullEvent::Failed(failure) => bar.suspend(|| note(&format!("{failure}; trying the next source"))),
     }
@@ -62,6 +66,13 @@ pub(crate) fn watch_pull(bar: &ProgressBar) -> impl FnMut(PullEvent<'_>) {
 
 /// How a pull's progress looks.
 pub(crate) const PULL_BAR: &str = "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+
+/// A document's name as one would write it here: names are whole paths, and those below this folder are shown from it.
+pub(crate) fn document(name: &str) -> &str {
+    let here = std::env::current_dir().ok();
+    let below = here.and_then(|here| Path::new(name).strip_prefix(here).ok()?.to_str());
+    below.filter(|below| !below.is_empty()).unwrap_or(name)
+}
 
 /// `98.4 MB` and the like.
 pub(crate) fn megabytes(bytes: u64) -> String {

@@ -113,6 +113,15 @@ impl<'m> Memory<'m> {
         Ok(Self { path: path.to_owned(), model, profile, store, depth, ram: RAM, meaning: None, view: None })
     }
 
+    /// Whose keys a memory of `model` holds: no other model's memory has the same.
+    ///
+    /// # Errors
+    /// [`Error::NoFinder`] if it is not known how this model finds; [`Error::Io`] if its files cannot be read.
+    pub fn fingerprint(model: &Model) -> Result<Fingerprint, Error> {
+        let profile = model.finder().ok_or_else(|| Error::NoFinder { path: model.path().to_owned() })?;
+        fingerprint(model, &profile)
+    }
+
     /// Keep at most so many bytes of what is searched in RAM, beside the model's weights and what computing takes
     /// (1 GiB unless this is called); the rest is read from disk for each question. Answers are the same.
     pub fn set_ram(&mut self, bytes: usize) {

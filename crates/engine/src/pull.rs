@@ -56,6 +56,8 @@ pub enum PullEvent<'a> {
     },
     /// So many bytes of the file are here.
     Bytes(u64),
+    /// Another process is fetching into the same folder: it goes on when that ends.
+    Waiting,
     /// The file is complete, its hash is being checked.
     Checking,
     /// A source could not give it; the next one is tried.
@@ -213,7 +215,7 @@ impl Library {
             return Ok(PathBuf::from(name));
         }
         let reference = hub::Reference::parse(name).ok_or_else(|| unknown(name))?;
-        let _lock = self.lock()?;
+        let _lock = self.lock(watch)?;
         if let Some(path) = reference.cached(&self.folder) {
             return Ok(path);
         }
@@ -230,7 +232,7 @@ impl Library {
         model: &KnownModel<'_>,
         watch: &mut dyn FnMut(PullEvent<'_>),
     ) -> Result<PathBuf, Error> {
-        let _lock = self.lock()?;
+        let _lock = self.lock(watch)?;
         let folder = model.folder.map_or_else(|| self.folder.clone(), |sub| self.folder.join(sub));
         let mut hub = self.sources.hub.as_ref();
         let mut wheels = self.sources.packages.as_ref().map(|index| Wheels::new(index, &self.folder));
@@ -280,12 +282,15 @@ impl Library {
     }
 
     /// One process at a time writes into the folder.
-    fn lock(&self) -> Result<fs::File, Error> {
+    fn lock(&self, watch: &mut dyn FnMut(PullEvent<'_>)) -> Result<fs::File, Error> {
         let path = self.folder.join(".lock");
-        let lock = || {
+        let mut lock = || {
             fs::create_dir_all(&self.folder)?;
             let file = fs::File::create(&path)?;
-            file.lock()?;
+            if let Err(fs::TryLockError::WouldBlock) = file.try_lock() {
+                watch(PullEvent::Waiting);
+                file.lock()?;
+            }
             Ok(file)
         };
         lock().map_err(Error::io(&path))

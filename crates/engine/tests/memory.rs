@@ -204,6 +204,22 @@ fn what_is_not_found_is_guessed_only_if_asked_for() {
     assert_eq!(refused.confidence.to_bits(), guessed.confidence.to_bits());
 }
 
+/// Tokens end within characters: no place of one is a place to cut the question.
+#[test]
+fn questions_are_asked_in_any_script() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model(2);
+    let mut memory = Memory::with_profile(&folder.path().join("m"), &model, profile()).unwrap();
+    add(&mut memory, &document("book", "Dvořák saw the \u{1f600} 東京 harbour.\u{a0}Rain. さくら、咲く。\n"));
+    let asking = asking(Stages { finder: true, lexical: true, meaning: true, rerank: true });
+    for question in ["Kdo je Dvořák?", "\u{1f600}", "東京 は どこ\u{3000}ですか", "\u{a0}", "さくら、咲く"]
+    {
+        let asking = Asking { guess: true, ..asking.clone() };
+        let reply = memory.ask(question, &asking, &mut |_| (), &mut |_| ControlFlow::Continue(())).unwrap();
+        assert!(reply.answer.is_some(), "{question}");
+    }
+}
+
 #[test]
 fn codes_in_answers_are_those_of_the_text() {
     let folder = tempfile::tempdir().unwrap();
@@ -222,7 +238,9 @@ fn codes_in_answers_are_those_of_the_text() {
         let text = reply.answer.expect("an answer").text;
         let words = text.split(|c: char| c.is_ascii() && !c.is_ascii_alphanumeric() && !"-_'".contains(c));
         let numbers = words.map(str::to_owned).filter(|word| word.contains(|c: char| c.is_ascii_digit()));
-        numbers.filter(|word| word != "c6de00b0-6668").count()
+        // Numbers of one digit or two may have been counted.
+        let counted = |word: &str| word.len() <= 2 && word.bytes().all(|byte| byte.is_ascii_digit());
+        numbers.filter(|word| word != "c6de00b0-6668" && !counted(word)).count()
     };
     assert_eq!(invented(true), 0);
     assert!(invented(false) > 0, "this model says anything");
@@ -420,6 +438,13 @@ fn a_question_attends_to_what_is_kept_of_its_passages() {
     add(&mut shallow, &document("a", &text(1, 10)));
     let refused = shallow.ask(question, &asking, &mut |_| (), &mut |_| ControlFlow::Continue(()));
     assert!(matches!(refused, Err(Error::Depth { asked: Depth::Full, .. })), "{refused:?}");
+    // On its way to full depth it has nothing yet to attend to of what it read before.
+    shallow.set_depth(Depth::Full).unwrap();
+    add(&mut shallow, &document("b", &text(2, 10)));
+    let refused = shallow.ask(question, &asking, &mut |_| (), &mut |_| ControlFlow::Continue(()));
+    assert!(matches!(refused, Err(Error::Depth { asked: Depth::Full, .. })), "{refused:?}");
+    shallow.deepen(&mut |_| ControlFlow::Continue(())).unwrap();
+    shallow.ask(question, &asking, &mut |_| (), &mut |_| ControlFlow::Continue(())).unwrap();
 
     let mut memory = Memory::with_profile(&folder.path().join("full"), &model, profile()).unwrap();
     memory.set_depth(Depth::Full).unwrap();

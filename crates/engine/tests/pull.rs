@@ -294,8 +294,11 @@ fn any_model_of_the_hub() {
             library.locate("org/some-model").expect("a reference"),
             Location::Elsewhere { bytes: None }
         );
-        assert_eq!(library.pull("org/some-model", &mut quiet).expect("a folder"), folder);
+        // A file that was asked for by its name is not what is chosen where none is named.
         assert_eq!(library.pull("org/some-model:x.gguf", &mut quiet).expect("a file"), folder.join("x.gguf"));
+        assert_eq!(library.locate("org/some-model").unwrap(), Location::Elsewhere { bytes: None });
+        assert_eq!(library.pull("org/some-model", &mut quiet).expect("a folder"), folder);
+        assert_eq!(library.locate("org/some-model").unwrap(), Location::Here(folder.clone()));
         let error = library.pull("org/some-model:y.gguf", &mut quiet).expect_err("no such file").to_string();
         assert!(error.contains("has no y.gguf; it has x.gguf, model.safetensors"), "{error}");
         let error = library.pull("org/none", &mut quiet).expect_err("no such repository").to_string();

@@ -11,6 +11,7 @@
 //! expected, and all items of a task are put in the same way.
 #![forbid(unsafe_code)]
 mod babilong;
+mod cells;
 mod error;
 mod haystack;
 mod interval;
@@ -29,6 +30,7 @@ mod suite;
 mod words;
 mod xquad;
 
+pub use cells::{Cell, cells, table, tokens};
 pub use error::Error;
 pub use interval::wilson;
 pub use item::{Frame, Item, Pose, Words};
@@ -36,7 +38,7 @@ pub use lm::{TASKS as LM_TASKS, lm};
 pub use method::{Answering, Method, Taken};
 pub use plot::curves;
 pub use position::positions;
-pub use run::{Cell, Plan, Row, RowCoverage, RowTimings, cells, run, table, tokens};
+pub use run::{Plan, Row, RowCoverage, RowTimings, run};
 pub use score::{Scorer, normalise};
 pub use suite::{Event, Source, Suite};
 

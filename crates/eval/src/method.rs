@@ -9,7 +9,6 @@ use longleaf_engine::memory::{Asking, Coverage, Excerpt, Keep, Rarity, Stages, e
 use longleaf_engine::store::ContentHash;
 use longleaf_engine::{Answer, Document, Memory, Message, Model, Progress, Request, Role, Session, Special};
 use longleaf_engine::{TokenId, Visible, Wording};
-use std::fmt::Write;
 use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -354,12 +353,8 @@ impl<'m> Answering<'m> {
         // A memory of another layout than this version's stays behind.
         let layout = self.reader.finder().map(|profile| profile.layout()).unwrap_or_default();
         let key = ContentHash::of_parts(&[path, layout.as_bytes(), item.shelf.as_bytes()]);
-        let mut name = item.shelf.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
-        name.push('-');
-        for byte in &key.0[..6] {
-            let _ = write!(name, "{byte:02x}");
-        }
-        let folder = self.memories.join(name);
+        let shelf = item.shelf.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        let folder = self.memories.join(format!("{shelf}-{}", key.hex(6)));
         let mut memory = Memory::open_or_create(&folder, self.reader)?;
         memory.set_ram(self.ram);
         // Always the same name: a version takes the place of the one before, whose sections are still known.

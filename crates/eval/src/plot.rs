@@ -1,5 +1,5 @@
 //! Score against length as a drawing (SVG), for documents.
-use crate::run::{Answerer, Cell, PERPLEXITY, tokens};
+use crate::cells::{Answerer, Cell, PERPLEXITY, tokens};
 use std::fmt::Write;
 
 const WIDTH: f64 = 640.0;
@@ -20,7 +20,7 @@ pub fn curves(cells: &[Cell], suite: &str, task: &str) -> Option<String> {
     lengths.sort_unstable();
     lengths.dedup();
     let answerers = Answerer::all(cells.iter().copied());
-    let models = answerers.iter().any(|one| one.model.is_some());
+    let models = answerers.iter().any(|one| one.besides().is_some());
     if cells.is_empty() {
         return None;
     }
@@ -103,12 +103,12 @@ pub fn curves(cells: &[Cell], suite: &str, task: &str) -> Option<String> {
             ly + 4.0,
             one.method
         );
-        if let Some(model) = one.model {
+        if let Some(model) = one.besides() {
             let _ = writeln!(
                 svg,
                 "<text x=\"{lx}\" y=\"{}\" font-size=\"9\">{}</text>",
                 ly + 16.0,
-                escaped(model)
+                escaped(&model)
             );
         }
     }
@@ -141,6 +141,7 @@ mod tests {
             length,
             method: method.to_owned(),
             model: "a".to_owned(),
+            precision: "fast".to_owned(),
             score,
             low: score - 0.1,
             high: score + 0.1,

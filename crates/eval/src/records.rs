@@ -203,7 +203,7 @@ impl Source for Records<'_> {
             frame,
             pose: Pose::Find { questions: vec![question], passages: 2, read: Reading::Best },
             expected: vec![asked.value.clone()],
-            scorer: if self.kv { Scorer::Contains } else { Scorer::FirstNumber },
+            scorer: if self.kv { Scorer::Any } else { Scorer::FirstNumber },
             max_tokens: answer,
             quotes: true,
             parts: Vec::new(),

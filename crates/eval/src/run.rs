@@ -1,5 +1,4 @@
 //! A suite from its first item to its last, resumable: rows that are there already are not made again.
-use crate::interval::wilson;
 use crate::item::Item;
 use crate::method::{Answering, Method, Taken};
 use crate::score::Scorer;
@@ -8,8 +7,6 @@ use longleaf_engine::Model;
 use longleaf_engine::kernel::Precision;
 use longleaf_engine::store::ContentHash;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use std::fmt::{self, Write};
 use std::ops::ControlFlow;
 
 /// What is measured.
@@ -108,29 +105,6 @@ pub struct RowTimings {
     pub decode_s: f64,
 }
 
-/// The score of a method on a task at a length.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Cell {
-    /// The suite.
-    pub suite: String,
-    /// The task.
-    pub task: String,
-    /// Tokens asked for.
-    pub length: usize,
-    /// Who answered.
-    pub method: String,
-    /// The model's name.
-    pub model: String,
-    /// Mean score; of `ppl`, the perplexity.
-    pub score: f64,
-    /// Its 95 % interval.
-    pub low: f64,
-    /// Its 95 % interval.
-    pub high: f64,
-    /// Rows.
-    pub n: usize,
-}
-
 impl Row {
     /// Whether both are answers of the same model to the same question.
     pub(crate) fn is(&self, other: &Self) -> bool {
@@ -214,10 +188,7 @@ pub(crate) fn precision(model: &Model) -> &'static str {
 /// What is asked, in 16 digits.
 pub(crate) fn hash(parts: &[&str]) -> String {
     let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_bytes()).collect();
-    ContentHash::of_parts(&parts).0[..8].iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    ContentHash::of_parts(&parts).hex(8)
 }
 
 fn fill(row: &mut Row, item: &Item, taken: &Taken) {
@@ -243,161 +214,4 @@ fn fill(row: &mut Row, item: &Item, taken: &Taken) {
         prefill_s: taken.prefill_s,
         decode_s: taken.decode_s,
     };
-}
-
-/// The suite whose scores are no shares.
-pub(crate) const PERPLEXITY: &str = "ppl";
-
-/// Suites whose tasks are averaged, as they are published.
-const AVERAGED: [&str; 2] = ["ruler", "babilong"];
-
-/// Suite, length, method and model of an average.
-type Averaged = (String, usize, String, String);
-
-/// A cell for each task, length, method and model, in the order of the rows; then, where it is usual, the average of
-/// the tasks.
-pub fn cells(rows: &[Row]) -> Vec<Cell> {
-    let mut groups: Vec<Group<'_>> = Vec::new();
-    let mut add = |row, overlap: bool, score| match groups.iter_mut().find(|group| group.has(row, overlap)) {
-        Some(group) => group.scores.push(score),
-        None => groups.push(Group { row, overlap, scores: vec![score] }),
-    };
-    for row in rows {
-        add(row, false, row.score);
-        if let Some(f1) = row.f1 {
-            add(row, true, f1);
-        }
-    }
-    let mut cells: Vec<Cell> = groups.iter().map(Group::cell).collect();
-    let mut averages: BTreeMap<Averaged, Vec<(f64, usize)>> = BTreeMap::new();
-    for cell in cells.iter().filter(|cell| AVERAGED.contains(&cell.suite.as_str())) {
-        let key = (cell.suite.clone(), cell.length, cell.method.clone(), cell.model.clone());
-        averages.entry(key).or_default().push((cell.score, cell.n));
-    }
-    for ((suite, length, method, model), tasks) in averages {
-        // Each task counts alike, however many rows it has.
-        if tasks.len() > 1 {
-            let score = tasks.iter().map(|(score, _)| score).sum::<f64>() / tasks.len() as f64;
-            let n = tasks.iter().map(|(_, n)| n).sum();
-            let (low, high) = wilson(score, n);
-            let task = format!("average of {}", tasks.len());
-            cells.push(Cell { suite, task, length, method, model, score, low, high, n });
-        }
-    }
-    cells
-}
-
-/// Rows that make one cell.
-#[derive(Debug)]
-struct Group<'r> {
-    /// The first of them.
-    row: &'r Row,
-    /// The cell is about the overlap in words.
-    overlap: bool,
-    scores: Vec<f64>,
-}
-
-impl Group<'_> {
-    fn has(&self, row: &Row, overlap: bool) -> bool {
-        let key = |row: &Row| {
-            (row.suite.clone(), row.task.clone(), row.length, row.method.clone(), row.model.clone())
-        };
-        key(self.row) == key(row) && self.overlap == overlap
-    }
-
-    fn cell(&self) -> Cell {
-        let (row, n) = (self.row, self.scores.len());
-        let score = self.scores.iter().sum::<f64>() / n as f64;
-        let (score, low, high) = if row.suite == PERPLEXITY {
-            let spread = self.scores.iter().map(|one| (one - score).powi(2)).sum::<f64>() / n as f64;
-            let half = 1.959_964 * (spread / n as f64).sqrt();
-            (score.exp(), (score - half).exp(), (score + half).exp())
-        } else {
-            let (low, high) = wilson(score, n);
-            (score, low, high)
-        };
-        let task = if self.overlap { format!("{} f1", row.task) } else { row.task.clone() };
-        let (suite, method, model) = (row.suite.clone(), row.method.clone(), row.model.clone());
-        Cell { suite, task, length: row.length, method, model, score, low, high, n }
-    }
-}
-
-/// Who answered: a method with a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Answerer<'c> {
-    pub(crate) method: &'c str,
-    /// Its name, where several models have answered.
-    pub(crate) model: Option<&'c str>,
-}
-
-impl<'c> Answerer<'c> {
-    /// All that some cells speak of, in their order.
-    pub(crate) fn all(cells: impl Iterator<Item = &'c Cell> + Clone) -> Vec<Self> {
-        let first = cells.clone().next().map(|cell| &cell.model);
-        let several = cells.clone().any(|cell| Some(&cell.model) != first);
-        let mut all = Vec::new();
-        for cell in cells {
-            let one = Self { method: &cell.method, model: several.then_some(&cell.model) };
-            if !all.contains(&one) {
-                all.push(one);
-            }
-        }
-        all
-    }
-
-    pub(crate) fn has(self, cell: &Cell) -> bool {
-        cell.method == self.method && self.model.is_none_or(|model| model == cell.model)
-    }
-}
-
-impl fmt::Display for Answerer<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.model {
-            Some(model) => write!(f, "{}, {model}", self.method),
-            None => f.write_str(self.method),
-        }
-    }
-}
-
-/// Cells as a table in Markdown: a line for each task and length, a column for each method (and model, if there are
-/// several), scores in percent, perplexities as they are.
-pub fn table(cells: &[Cell]) -> String {
-    let answerers = Answerer::all(cells.iter());
-    let mut lines: Vec<(&str, usize)> = Vec::new();
-    for cell in cells {
-        if !lines.contains(&(cell.task.as_str(), cell.length)) {
-            lines.push((&cell.task, cell.length));
-        }
-    }
-    let names: Vec<String> = answerers.iter().map(Answerer::to_string).collect();
-    let mut text =
-        format!("| task | length | {} |\n|---|---|{}\n", names.join(" | "), "---|".repeat(names.len()));
-    for (task, length) in lines {
-        let _ = write!(text, "| {task} | {} |", tokens(length));
-        for one in &answerers {
-            let found = cells.iter().find(|cell| cell.task == task && cell.length == length && one.has(cell));
-            let _ = match found {
-                Some(cell) if cell.suite == PERPLEXITY => {
-                    write!(text, " {:.3} ({:.2}–{:.2}), {} |", cell.score, cell.low, cell.high, cell.n)
-                }
-                Some(cell) => {
-                    let percent = [cell.score, cell.low, cell.high].map(|share| share * 100.0);
-                    write!(text, " {:.1} ({:.0}–{:.0}), {} |", percent[0], percent[1], percent[2], cell.n)
-                }
-                None => write!(text, " – |"),
-            };
-        }
-        text.push('\n');
-    }
-    text
-}
-
-/// `4K`, `1M`, and what is neither in full. K is 1,024.
-pub fn tokens(length: usize) -> String {
-    match length {
-        0 => "all".to_owned(),
-        _ if length.is_multiple_of(1 << 20) => format!("{}M", length >> 20),
-        _ if length.is_multiple_of(1 << 10) => format!("{}K", length >> 10),
-        _ => length.to_string(),
-    }
 }

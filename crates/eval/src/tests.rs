@@ -140,6 +140,14 @@ fn rows_repeat_and_known_ones_are_not_made_again() {
     let both = crate::cells(&first.iter().cloned().chain(theirs).collect::<Vec<_>>());
     assert_eq!(both.len(), 2 * cells.len());
     assert!(crate::table(&both).contains("| dense, other |"));
+    // So do those that were computed less exactly; an item that was answered again counts once, as it was last.
+    let fast = first.iter().map(|row| Row { precision: "fast".to_owned(), ..row.clone() });
+    let both = crate::cells(&first.iter().cloned().chain(fast).collect::<Vec<_>>());
+    assert_eq!(both.len(), 2 * cells.len());
+    assert!(crate::table(&both).contains("| dense, fast |"));
+    let again = first.iter().map(|row| Row { score: 0.0, prompt: "0".repeat(16), ..row.clone() });
+    let last = crate::cells(&first.iter().cloned().chain(again).collect::<Vec<_>>());
+    assert!(last.iter().zip(&cells).all(|(last, cell)| last.n == cell.n && last.score == 0.0));
 }
 
 #[test]

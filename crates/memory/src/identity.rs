@@ -1,5 +1,5 @@
 //! Names for content: whose blocks these are, and which bytes were read.
-use std::fmt;
+use std::fmt::{self, Write};
 
 use sha2::{Digest, Sha256};
 
@@ -24,6 +24,17 @@ impl ContentHash {
     /// The hash of one run of bytes.
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
+    }
+
+    /// The first `bytes` of it in hexadecimal digits: a name for a file or folder.
+    ///
+    /// # Panics
+    /// If `bytes` is more than 32.
+    pub fn hex(&self, bytes: usize) -> String {
+        self.0[..bytes].iter().fold(String::new(), |mut digits, byte| {
+            let _ = write!(digits, "{byte:02x}");
+            digits
+        })
     }
 
     /// The hash of several runs in their order. Lengths are hashed too: `["ab", "c"]` differs from `["a", "bc"]`.

@@ -5,7 +5,7 @@ mod workload;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use longleaf_memory::{CURRENT, Error, OLDEST, Store};
+use longleaf_memory::{Begin, CURRENT, ContentHash, Error, OLDEST, Store};
 use workload::{FINGERPRINT, compat, run, script, view};
 
 #[test]
@@ -39,6 +39,46 @@ fn a_folder_of_something_else_is_left_alone() {
     let file = folder.path().join("thesis.txt");
     assert!(Store::open_or_create(&file, FINGERPRINT).is_err());
     assert_eq!(fs::read_to_string(file).unwrap(), "years of work");
+}
+
+#[test]
+fn a_store_that_lost_its_manifest_is_not_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("memory");
+    run(&mut Store::create(&path, FINGERPRINT).unwrap(), &script(100), &mut |_| ()).unwrap();
+    let before = view(&Store::read_only(&path, FINGERPRINT).unwrap()).unwrap();
+    let (manifest, aside) = (path.join("MANIFEST"), folder.path().join("aside"));
+    fs::rename(&manifest, &aside).unwrap();
+    let files = fs::read_dir(&path).unwrap().count();
+    let error = Store::open_or_create(&path, FINGERPRINT).unwrap_err();
+    assert!(matches!(error, Error::Occupied { .. }), "{error}");
+    assert_eq!(fs::read_dir(&path).unwrap().count(), files);
+    fs::rename(&aside, &manifest).unwrap();
+    assert_eq!(view(&Store::open(&path, FINGERPRINT).unwrap()).unwrap(), before);
+}
+
+#[test]
+fn a_version_that_was_given_up_half_way_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Store::create(&folder.path().join("memory"), FINGERPRINT).unwrap();
+    let read = |store: &mut Store, text: &str, ends: bool| {
+        let hash = ContentHash::of(text.as_bytes());
+        let Begin::Read(mut appender) = store.begin("book", hash).unwrap() else { return };
+        appender.section(hash).unwrap();
+        appender.text(text.as_bytes()).unwrap();
+        appender.checkpoint().unwrap();
+        if ends {
+            appender.end_section();
+            appender.finish().unwrap();
+        }
+    };
+    read(&mut store, "as it was", true);
+    read(&mut store, "edited", false);
+    assert_eq!(store.documents().count(), 2);
+    // The file is as it was again.
+    read(&mut store, "as it was", true);
+    let left: Vec<_> = store.documents().map(|document| document.finished).collect();
+    assert_eq!(left, [true]);
 }
 
 fn fixtures() -> PathBuf {

@@ -11,13 +11,14 @@ use longleaf_engine::{Document, Memory, Model};
 use std::fs;
 use std::io::Read as _;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 use std::time::Instant;
 
 pub(crate) fn add(args: &Add, settings: &Settings) -> Result<()> {
     let files = files(&args.files)?;
     let model = open_to_read(&args.model, settings)?;
     let mut memory = Memory::open_or_create(&settings.memory(&args.memory), &model)?;
+    memory.set_ram(settings.ram);
     if let Some(depth) = args.depth {
         memory.set_depth(depth.depth())?;
     }
@@ -104,7 +105,7 @@ pub(crate) fn read(memory: &mut Memory<'_>, files: &[PathBuf]) -> Result<Read> {
     let open = |file: &PathBuf| {
         let name = file.display().to_string();
         let bytes = fs::read(file).with_context(|| name.clone())?;
-        match Document::new(name.clone(), bytes) {
+        match Document::new(document_name(file)?, bytes) {
             Ok(document) => Ok(Some(document)),
             // Among many files some are pictures; one that was named alone is an error.
             Err(_) if files.len() > 1 => {
@@ -119,6 +120,12 @@ pub(crate) fn read(memory: &mut Memory<'_>, files: &[PathBuf]) -> Result<Read> {
     Ok(Read { plan, ..read_documents(memory, total, documents)? })
 }
 
+/// What a file's text is called in a memory: its whole path, for names of one folder mean other files in another.
+pub(crate) fn document_name(file: &Path) -> Result<String> {
+    let path = file.canonicalize().or_else(|_| path::absolute(file));
+    Ok(path.with_context(|| file.display().to_string())?.display().to_string())
+}
+
 /// Say what a long reading is going to take, before it begins.
 fn plan(memory: &Memory<'_>, files: &[PathBuf]) -> Result<Option<Plan>> {
     let store = memory.store();
@@ -126,7 +133,7 @@ fn plan(memory: &Memory<'_>, files: &[PathBuf]) -> Result<Option<Plan>> {
     let mut left = 0;
     for file in files {
         let bytes = fs::metadata(file).map_or(0, |metadata| metadata.len());
-        let name = file.display().to_string();
+        let name = document_name(file)?;
         // What is here under this name, whole or in part, is mostly what the file still holds.
         let known = store.documents().filter(|known| known.name == name).map(|known| known.bytes(store));
         let new = bytes.saturating_sub(known.max().unwrap_or(0));

@@ -6,7 +6,7 @@ use crate::settings::Settings;
 use anyhow::{Context, Result, anyhow};
 use longleaf_engine::memory::{Asking, Reply, Stages};
 use longleaf_engine::store::ContentHash;
-use longleaf_engine::{Memory, Progress, Request};
+use longleaf_engine::{FinishReason, Memory, Progress, Request};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::ops::ControlFlow;
@@ -54,16 +54,11 @@ pub(crate) fn ask(args: &Ask, settings: &Settings) -> Result<()> {
 fn read_file(args: &Ask, settings: &Settings) -> Result<PathBuf> {
     let file = args.memory.canonicalize().with_context(|| args.memory.display().to_string())?;
     let model = add::open_to_read(&args.model, settings)?;
-    let layout = model.finder().map(|profile| profile.layout()).unwrap_or_default();
-    let path = file.as_os_str().as_encoded_bytes();
-    let key = ContentHash::of_parts(&[path, args.model.as_bytes(), layout.as_bytes()]);
-    let name = key.0[..12].iter().fold(String::new(), |mut name, byte| {
-        let _ = write!(name, "{byte:02x}");
-        name
-    });
-    let folder = settings.home.join("files").join(name);
+    let key = ContentHash::of_parts(&[file.as_os_str().as_encoded_bytes(), &Memory::fingerprint(&model)?.0]);
+    let folder = settings.home.join("files").join(key.hex(12));
     let mut memory = Memory::open_or_create(&folder, &model)?;
-    let read = add::read(&mut memory, std::slice::from_ref(&args.memory))?;
+    memory.set_ram(settings.ram);
+    let read = add::read(&mut memory, std::slice::from_ref(&file))?;
     if read.interrupted {
         return Err(anyhow!("interrupted while reading {}; the same command goes on", args.memory.display()));
     }
@@ -80,6 +75,11 @@ fn memory_of(args: &Ask, settings: &Settings) -> Result<PathBuf> {
 fn sources(reply: &Reply) -> String {
     let mut text = String::new();
     let sure = 100.0 * reply.confidence;
+    match reply.answer.as_ref().map(|answer| answer.finish_reason) {
+        Some(FinishReason::Length) => text.push_str(" … (cut here; -n allows more tokens)"),
+        Some(FinishReason::Interrupted) => text.push_str(" … (broken off)"),
+        Some(FinishReason::Stop) | None => (),
+    }
     let _ = match (reply.found, &reply.answer) {
         (true, _) => writeln!(text),
         (false, Some(_)) => {
@@ -100,7 +100,7 @@ fn sources(reply: &Reply) -> String {
             text,
             "[{}] {}, bytes {}–{}: “{quote}”",
             index + 1,
-            citation.document,
+            output::document(&citation.document),
             citation.start,
             citation.end
         );
@@ -138,6 +138,7 @@ fn to_json(reply: &Reply) -> Value {
     let (coverage, timings) = (&reply.coverage, &reply.timings);
     json!({
         "answer": reply.answer.as_ref().map_or("", |answer| &answer.text),
+        "finish_reason": reply.answer.as_ref().map(|answer| answer.finish_reason.name()),
         "found": reply.found,
         "confidence": reply.confidence,
         "citations": citations,

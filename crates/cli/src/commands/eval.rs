@@ -3,8 +3,9 @@
 //! The protocols stand in `testdata/golden/README.md`, so that others can repeat them to the token.
 mod families;
 mod needle;
+mod rows;
 
-use crate::args::{Attention, Eval, Kv, Suite, UsageError};
+use crate::args::{Attention, Depth, Eval, Kv, Suite, UsageError};
 use crate::commands::{add, pull};
 use crate::output;
 use crate::settings::Settings;
@@ -54,6 +55,7 @@ struct Choices {
 }
 
 pub(crate) fn eval(args: &Eval, settings: &Settings) -> Result<()> {
+    check(args)?;
     match args.suite {
         Suite::Ppl if args.out.is_some() => families::positions(args, settings),
         Suite::Ppl => perplexity(args, settings, &pull::open(&args.model.model, settings)?),
@@ -68,6 +70,35 @@ pub(crate) fn eval(args: &Eval, settings: &Settings) -> Result<()> {
         Suite::Search => families::search(args, settings),
         Suite::Plot => families::plot(args, settings),
     }
+}
+
+/// What would be left out without a word is refused instead.
+fn check(args: &Eval) -> Result<(), UsageError> {
+    let refuse = |what: &str| Err(UsageError(what.to_owned()));
+    let ppl = args.suite == Suite::Ppl;
+    if !args.kv.is_empty() && !ppl {
+        return refuse("--kv is for eval ppl");
+    }
+    if !args.kv.is_empty() && (args.out.is_some() || args.model.attention != Attention::Dense) {
+        return refuse(
+            "--kv compares dense attention over a whole text: neither --out nor --attention go with it",
+        );
+    }
+    if args.score_from.get() > 1 && (args.out.is_some() || !args.kv.is_empty() || !ppl) {
+        return refuse("--score-from is for eval ppl, without --out and --kv");
+    }
+    if args.out.is_some() && args.suite == Suite::Lambada {
+        return refuse(
+            "eval lambada takes some minutes and keeps no rows; `eval lm --task lambada --out` does",
+        );
+    }
+    if args.depth == Depth::Full && args.suite != Suite::Needle {
+        return refuse("--depth is for eval needle");
+    }
+    if args.meaning && !matches!(args.suite, Suite::Needle | Suite::Search) {
+        return refuse("--meaning is for eval needle and eval search");
+    }
+    Ok(())
 }
 
 fn perplexity(args: &Eval, settings: &Settings, model: &Model) -> Result<()> {

@@ -1,12 +1,15 @@
 //! `longleaf memory`
 use crate::args::{Memory, MemoryCommand};
+use crate::commands::add;
 use crate::output;
 use crate::settings::Settings;
 use anyhow::{Result, anyhow};
 use longleaf_engine::memory::Depth;
 use longleaf_engine::store::{Fingerprint, Store};
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 
 pub(crate) fn memory(args: &Memory, settings: &Settings) -> Result<()> {
     match &args.command {
@@ -93,17 +96,22 @@ fn verify(name: &str, settings: &Settings) -> Result<()> {
 
 fn remove(name: &str, documents: &[String], settings: &Settings) -> Result<()> {
     let mut store = open(name, settings)?;
-    let mut ids = Vec::new();
+    let mut ids = BTreeSet::new();
     for document in documents {
-        let found = store.find(document).ok_or_else(|| {
-            anyhow!("{name}: no document {document:?}; `longleaf memory show {name}` lists them")
-        })?;
-        ids.push(found.id);
+        // Whole ones and what was read of others; by the name they have, or that of the file from here.
+        let named = [document.clone(), add::document_name(Path::new(document))?];
+        let found: Vec<_> = store.documents().filter(|known| named.contains(&known.name)).collect();
+        ids.extend(found.iter().map(|known| known.id));
+        if found.is_empty() {
+            return Err(anyhow!(
+                "{name}: no document {document:?}; `longleaf memory show {name}` lists them"
+            ));
+        }
     }
-    for id in ids {
-        store.remove(id)?;
+    for id in &ids {
+        store.remove(*id)?;
     }
-    Ok(())
+    if settings.json { output::json(&json!({ "memory": name, "removed": ids.len() })) } else { Ok(()) }
 }
 
 fn compact(name: &str, settings: &Settings) -> Result<()> {

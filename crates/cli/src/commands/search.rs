@@ -55,7 +55,7 @@ fn to_text(found: &[Found]) -> String {
             text,
             "[{}] {}, bytes {}–{} ({})",
             index + 1,
-            passage.document,
+            output::document(&passage.document),
             passage.start,
             passage.end,
             ways.join(", ")

@@ -113,6 +113,10 @@ fn wrong_usage_is_code_2() {
             vec!["eval", "ppl", "-m", "testdata/models/smollm2", "--file", "README.md", "--window", "1000"],
             "window of 256",
         ),
+        (vec!["eval", "ruler", "--kv", "int8"], "--kv is for eval ppl"),
+        (vec!["eval", "ppl", "--file", "README.md", "--kv", "int8", "--out", "x"], "--kv compares dense"),
+        (vec!["eval", "kv", "--meaning"], "--meaning is for"),
+        (vec!["eval", "lm", "--data", "docs", "--task", "piqa,hellswag"], "lm has the tasks"),
     ] {
         let stderr = failure(&args, 2);
         assert!(stderr.contains(part), "{args:?}: {stderr}");

@@ -79,7 +79,10 @@ fn rows_then_cells_and_a_second_run_goes_on() {
         ]
     );
     for cell in cells {
-        assert_eq!(keys(cell), ["high", "length", "low", "method", "model", "n", "score", "suite", "task"]);
+        assert_eq!(
+            keys(cell),
+            ["high", "length", "low", "method", "model", "n", "precision", "score", "suite", "task"]
+        );
     }
     let kept = [&args[..], &["--out", out]].concat();
     assert_eq!(timeless(&json_lines(&kept)), timeless(&lines), "the same seed, the same rows");

@@ -282,6 +282,56 @@ fn what_it_costs_is_measured_in_one_row_a_length() {
 }
 
 #[test]
+fn a_name_means_the_file_that_it_names() {
+    if !fetched() || !reads_quickly() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("temp");
+    let memory = folder.path().join("memory");
+    let run = |here: &str, args: &[&str]| {
+        let mut command = with_home(args);
+        command.current_dir(folder.path().join(here)).output().expect("the binary runs")
+    };
+    let show = || {
+        let output = run(".", &["memory", "show", name(&memory), "--json"]);
+        succeeds(&output);
+        String::from_utf8(output.stdout).expect("utf-8").lines().count()
+    };
+    for (here, seed) in [("a", 1), ("b", 2)] {
+        fs::create_dir(folder.path().join(here)).expect("made");
+        fs::write(folder.path().join(here).join("notes.txt"), text(seed, 5)).expect("written");
+        succeeds(&run(here, &["add", name(&memory), "notes.txt"]));
+    }
+    assert_eq!(show(), 2, "two files of one name are two documents");
+    succeeds(&run("a", &["add", name(&memory), "./notes.txt", "../a/notes.txt"]));
+    assert_eq!(show(), 2, "one file is one document, however it is written");
+
+    // Sources are shown as they are written here.
+    let question = ["Where did the bell go?", "-n", "2", "--guess"];
+    let ask = run("a", &[&["ask", name(&memory)][..], &question].concat());
+    succeeds(&ask);
+    let said = String::from_utf8(ask.stdout).expect("utf-8");
+    assert!(said.contains("] notes.txt, bytes ") || said.contains("/b/notes.txt, bytes "), "{said}");
+
+    // A file that is asked about is read as it is now, however it is written.
+    let direct = |written: &str| {
+        let ask = run("a", &[&["ask", written, "--json"][..], &question].concat());
+        succeeds(&ask);
+        let reply: Value = serde_json::from_slice(&ask.stdout).expect("JSON");
+        assert!(["stop", "length"].contains(&reply["finish_reason"].as_str().expect("text")), "{reply}");
+        reply["coverage"]["blocks_total"].as_u64().expect("a number")
+    };
+    let blocks = direct("notes.txt");
+    fs::write(folder.path().join("a/notes.txt"), text(3, 5)).expect("written");
+    assert_eq!(direct("./notes.txt"), blocks, "the text before is not there any more");
+
+    let missing = run("a", &["memory", "remove", name(&memory), "other.txt"]);
+    assert!(failure(&missing).contains("no document \"other.txt\""));
+    succeeds(&run("a", &["memory", "remove", name(&memory), "notes.txt", "notes.txt"]));
+    assert_eq!(show(), 1);
+}
+
+#[test]
 fn what_cannot_be_done_leaves_a_memory_as_it_was() {
     if !fetched() || !reads_quickly() {
         return;

@@ -44,6 +44,11 @@ impl Memory<'_> {
         watch: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
     ) -> Result<(Answer, usize), Error> {
         let mut spans: Vec<(SectionId, Range<usize>)> = Vec::new();
+        // A memory that is on its way to full depth keeps nothing yet of some of its texts.
+        if passages.iter().any(|passage| !layout(self.model).holds(&self.store, passage.section)) {
+            let (path, found) = (self.path.clone(), Depth::Finder);
+            return Err(Error::Depth { path, found, asked: Depth::Full });
+        }
         for passage in passages {
             spans.push((passage.section, self.tokens(passage)?));
         }

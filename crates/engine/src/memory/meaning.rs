@@ -6,7 +6,6 @@ use longleaf_kernel::BLOCK_TOKENS;
 use longleaf_memory::meaning::{PANEL, Streams, Vectors, Window as Placed};
 use longleaf_memory::{Fingerprint, SectionId, StreamId};
 use std::collections::HashSet;
-use std::fmt::Write;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -26,11 +25,7 @@ pub(super) struct Meaning<'m> {
 /// how windows are cut as tells them apart.
 fn maker(path: &Path) -> Result<String, Error> {
     let layout = format!("{:?} windows of {WINDOW}, Q8_0 panels 1", pooling(path)?);
-    let Fingerprint(hash) = Fingerprint::of(&[("encoder", &sampled(path)?), ("windows", layout.as_bytes())]);
-    Ok(hash[..8].iter().fold(String::new(), |mut name, byte| {
-        let _ = write!(name, "{byte:02x}");
-        name
-    }))
+    Ok(Fingerprint::of(&[("encoder", &sampled(path)?), ("windows", layout.as_bytes())]).to_string())
 }
 
 impl<'m> Memory<'m> {

@@ -17,6 +17,13 @@ pub struct Hub {
     pub token: Option<String>,
 }
 
+/// The file in a repository's folder that says, once it is whole, which file in there is the model: one, or nothing if
+/// the whole folder is.
+const CHOSEN: &str = ".longleaf";
+
+/// How long nothing may come before a connection counts as broken.
+const SILENCE: Duration = Duration::from_mins(1);
+
 /// How often a broken connection is taken up again while bytes still come.
 const RESUMES: usize = 5;
 
@@ -76,14 +83,10 @@ impl<'a> Reference<'a> {
             let path = folder.join(file);
             return path.is_file().then_some(path);
         }
-        // A folder's configuration is pulled last: with it the folder is whole.
-        if folder.join("config.json").is_file() {
-            return Some(folder);
-        }
-        let mut files = fs::read_dir(&folder).ok()?.filter_map(Result::ok).map(|entry| entry.path());
-        let mut ggufs = files.by_ref().filter(|path| path.extension().is_some_and(|e| e == "gguf"));
-        let only = ggufs.next()?;
-        ggufs.next().is_none().then_some(only)
+        // A file that was asked for by its name says nothing about what is chosen where none is named.
+        let chosen = fs::read_to_string(folder.join(CHOSEN)).ok()?;
+        let path = if chosen.is_empty() { folder } else { folder.join(chosen) };
+        path.exists().then_some(path)
     }
 }
 
@@ -115,10 +118,15 @@ impl Hub {
             let url = self.file_url(reference.repo, &entry.path);
             self.download(&url, &path, Some((entry.size, hash)), watch)?;
         }
-        Ok(match chosen.as_slice() {
-            [file] => folder.join(&file.path),
-            _ => folder,
-        })
+        let model = match chosen.as_slice() {
+            [file] => file.path.as_str(),
+            _ => "",
+        };
+        if reference.file.is_none() {
+            let path = folder.join(CHOSEN);
+            fs::write(&path, model).map_err(Failure::io(&path))?;
+        }
+        Ok(if model.is_empty() { folder } else { folder.join(model) })
     }
 
     fn list(&self, repo: &str) -> Result<Vec<Entry>, Failure> {
@@ -176,6 +184,7 @@ impl Hub {
             .timeout_resolve(Some(Duration::from_secs(5)))
             .timeout_connect(Some(Duration::from_secs(5)))
             .timeout_recv_response(Some(Duration::from_secs(30)))
+            .timeout_per_read(Some(SILENCE))
             .http_status_as_error(false)
             .user_agent(concat!("longleaf/", env!("CARGO_PKG_VERSION")))
             .build()

@@ -41,8 +41,15 @@ impl Store {
     /// [`Appender::finish`] replaces it.
     pub fn begin(&mut self, name: &str, hash: ContentHash) -> Result<Begin<'_>, Error> {
         self.writable()?;
-        if let Some(known) = self.find(name).filter(|known| known.hash == hash) {
-            return Ok(Begin::Known(known.id));
+        if let Some(known) = self.find(name).filter(|known| known.hash == hash).map(|known| known.id) {
+            // Another version of it that was not read to its end is given up: this is what the name holds.
+            if self.documents().any(|other| !other.finished && other.name == name) {
+                self.writing(|store| {
+                    store.drop_partial(name, None);
+                    store.commit_changes()
+                })?;
+            }
+            return Ok(Begin::Known(known));
         }
         let twin = self.documents().find(|other| other.finished && other.hash == hash);
         if let Some(sections) = twin.map(|twin| twin.sections.clone()) {

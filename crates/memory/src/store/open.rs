@@ -226,7 +226,8 @@ fn lock(storage: &dyn Storage) -> Result<Box<dyn Guard>, Error> {
 fn check_free(storage: &dyn Storage) -> Result<(), Error> {
     let at = storage.location();
     let names = storage.list().map_err(|e| Error::reading(at, e))?;
-    match names.into_iter().find(|name| name != DRAFT && !is_segment_name(name)) {
+    // Segments without a MANIFEST are a store that has lost it: creation writes that first.
+    match names.into_iter().find(|name| name != DRAFT) {
         Some(found) => Err(Error::Occupied { path: at.into(), found: found.into() }),
         None => Ok(()),
     }

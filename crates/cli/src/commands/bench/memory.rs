@@ -213,10 +213,7 @@ fn read(
     let names: Vec<String> =
         parts.iter().map(|part| format!("{}:{}", part.path.display(), part.bytes)).collect();
     let key = ContentHash::of_parts(&[names.join("\n").as_bytes(), args.model.as_bytes()]);
-    let mut name = format!("{tokens}-{:?}-", args.depth.depth()).to_lowercase();
-    for byte in &key.0[..6] {
-        let _ = write!(name, "{byte:02x}");
-    }
+    let name = format!("{tokens}-{:?}-{}", args.depth.depth(), key.hex(6)).to_lowercase();
     let folder = settings.home.join("bench").join(name);
     let kept = folder.with_extension("clock.json");
     let mut clock: Clock =

@@ -1,4 +1,5 @@
 //! `longleaf eval ruler` and the other public task families.
+use super::rows;
 use crate::args::{Attention, Eval, Method, UsageError};
 use crate::commands::{add, interrupt, pull};
 use crate::output;
@@ -10,8 +11,8 @@ use longleaf_engine::adaptive::Budget;
 use longleaf_engine::passages::{By, Passages};
 use longleaf_eval::search::{Collection, Lexical, Meaning, Ranking};
 use longleaf_eval::{Answering, Event, LM_TASKS, Plan, Row, Suite, cells, curves, run, table, tokens};
-use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::fs;
+use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -29,11 +30,10 @@ struct Rows<'s> {
 
 impl<'s> Rows<'s> {
     fn new(args: &Eval, settings: &'s Settings, total: usize) -> Result<Self> {
-        let known = args.out.as_deref().map_or_else(|| Ok(Vec::new()), read_rows)?;
-        let out = args.out.as_deref().map(open_rows).transpose()?;
+        let (known, out) = args.out.as_deref().map(rows::go_on).transpose()?.unzip();
         let bar = output::bar("{msg} {wide_bar} {pos}/{len} answers {eta}");
         bar.set_length(total as u64);
-        Ok(Self { settings, known, out, bar })
+        Ok(Self { settings, known: known.unwrap_or_default(), out, bar })
     }
 
     fn make(
@@ -122,7 +122,7 @@ pub(crate) fn lm(args: &Eval, settings: &Settings) -> Result<()> {
     let data = data(args, "lm")?;
     let named = |task: &&str| args.task.is_empty() || args.task.iter().any(|name| name == task);
     let tasks: Vec<&str> = LM_TASKS.into_iter().filter(named).collect();
-    if tasks.is_empty() {
+    if args.task.iter().any(|name| !LM_TASKS.contains(&name.as_str())) {
         return Err(UsageError(format!("lm has the tasks {}", LM_TASKS.join(", "))).into());
     }
     let rows = Rows::new(args, settings, tasks.len() * args.items.get() * 2)?;
@@ -204,9 +204,9 @@ pub(crate) fn plot(args: &Eval, settings: &Settings) -> Result<()> {
             UsageError("eval plot needs --file ROWS, what --out of earlier runs kept".to_owned()).into()
         );
     }
-    let mut rows = Vec::new();
+    let mut rows: Vec<Row> = Vec::new();
     for path in &args.file {
-        rows.extend(read_rows(path)?);
+        rows.extend(rows::read(path)?);
     }
     rows.sort_by(|a, b| (&a.suite, a.length).cmp(&(&b.suite, b.length)));
     let cells = cells(&rows);
@@ -226,32 +226,4 @@ pub(crate) fn plot(args: &Eval, settings: &Settings) -> Result<()> {
         }
     }
     if settings.json { cells.iter().try_for_each(output::json) } else { output::text(&table(&cells)) }
-}
-
-/// The rows of an earlier run. A last line that was cut off by a kill is dropped from the file too.
-fn read_rows(path: &Path) -> Result<Vec<Row>> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error).with_context(|| path.display().to_string()),
-    };
-    let whole = text.rfind('\n').map_or(0, |at| at + 1);
-    if whole < text.len() {
-        let file = OpenOptions::new().write(true).open(path);
-        file.and_then(|file| file.set_len(whole as u64)).with_context(|| path.display().to_string())?;
-    }
-    let row = |(number, line)| {
-        serde_json::from_str(line).with_context(|| {
-            format!(
-                "{}, line {}: no row of an eval; --out takes a file of its own",
-                path.display(),
-                number + 1
-            )
-        })
-    };
-    text[..whole].lines().enumerate().map(row).collect()
-}
-
-fn open_rows(path: &Path) -> Result<fs::File> {
-    OpenOptions::new().create(true).append(true).open(path).with_context(|| path.display().to_string())
 }

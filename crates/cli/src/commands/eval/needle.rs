@@ -1,7 +1,9 @@
 //! `longleaf eval needle`: are facts found that were hidden in a long text, and answered?
-use super::{Cell, print, wilson};
+mod row;
+
+use super::{Cell, print, rows, wilson};
 use crate::args::{Eval, NeedleKind};
-use crate::commands::{add, meaning};
+use crate::commands::{add, interrupt, meaning};
 use crate::output;
 use crate::settings::Settings;
 use anyhow::{Context, Result, bail};
@@ -9,32 +11,24 @@ use longleaf_engine::memory::{self, Asking, Depth, Stages};
 use longleaf_engine::needle::{self, Kind, Question};
 use longleaf_engine::store::ContentHash;
 use longleaf_engine::{Document, Embedder, Memory, Model, Request, Session, Special, Visible};
-use serde_json::Value;
-use std::fmt::Write;
-use std::fs;
+use row::{Answered, Control, DEPTHS, Row, Share, Timings, shares};
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::Write as _;
 use std::ops::{ControlFlow, Range};
 
-/// Which ways of finding are compared, and what they are called in the results.
-const METHODS: [(&str, Stages); 4] = [
-    ("finder", Stages { finder: true, lexical: false, meaning: false, rerank: false }),
-    ("lexical", Stages { finder: false, lexical: true, meaning: false, rerank: false }),
-    (MEANING, Stages { finder: false, lexical: false, meaning: true, rerank: false }),
-    ("longleaf", Stages { finder: true, lexical: true, meaning: true, rerank: false }),
-];
 /// Tokens of context, unless it was said.
 const LENGTH: usize = 128_000;
-/// The one that needs vectors.
-const MEANING: &str = "meaning";
-/// How many blocks may be looked at.
-const DEPTHS: [usize; 3] = [1, 8, 32];
 /// Answers are cut after so many tokens.
 const ANSWER_TOKENS: usize = 64;
 
 pub(crate) fn needle(args: &Eval, settings: &Settings, model: &Model) -> Result<()> {
     let lengths = if args.memory_tokens.is_empty() { vec![LENGTH] } else { args.memory_tokens.clone() };
     let encoder = args.meaning.then(|| meaning::open(&args.encoder.encoder, model, settings)).transpose()?;
+    let (known, out) = args.out.as_deref().map(rows::go_on).transpose()?.unzip();
+    let mut kept = Kept { known: known.unwrap_or_default(), out };
     for length in lengths {
-        at_length(args, settings, (model, encoder.as_ref()), length)?;
+        at_length(args, settings, (model, encoder.as_ref()), length, &mut kept)?;
     }
     Ok(())
 }
@@ -44,6 +38,7 @@ fn at_length(
     settings: &Settings,
     (model, encoder): (&Model, Option<&Embedder>),
     length: usize,
+    kept: &mut Kept,
 ) -> Result<()> {
     let haystack = haystack(args, model, length)?;
     for kind in &args.kind {
@@ -54,7 +49,7 @@ fn at_length(
             NeedleKind::Multi => (Kind::Multi, "multi"),
             NeedleKind::Latent => (Kind::Latent, "latent"),
         };
-        cell(args, settings, (model, encoder), (&haystack, length, kind, task))?;
+        cell(args, settings, (model, encoder), (&haystack, length, kind, task), kept)?;
     }
     Ok(())
 }
@@ -84,6 +79,7 @@ fn cell(
     settings: &Settings,
     (model, encoder): (&Model, Option<&Embedder>),
     (haystack, length, kind, task): (&str, usize, Kind, &'static str),
+    kept: &mut Kept,
 ) -> Result<()> {
     let count = args.items.get().min(needle::most(kind)).min(256);
     let facts = needle::facts(kind, count, args.seed);
@@ -95,12 +91,8 @@ fn cell(
     if depth == Depth::Full {
         parts.push(b"full");
     }
-    let key = ContentHash::of_parts(&parts);
-    let name = key.0[..12].iter().fold(String::new(), |mut name, byte| {
-        let _ = write!(name, "{byte:02x}");
-        name
-    });
-    let mut memory = Memory::open_or_create(&settings.home.join("eval").join(name), model)?;
+    let name = ContentHash::of_parts(&parts).hex(12);
+    let mut memory = Memory::open_or_create(&settings.home.join("eval").join(&name), model)?;
     memory.set_ram(settings.ram);
     memory.set_depth(depth)?;
     let document = Document::new("haystack", text.into_bytes())?;
@@ -119,99 +111,74 @@ fn cell(
     if args.answers {
         questions.extend(needle::absent(kind, count, args.seed));
     }
-    let mut tally = Tally::default();
     let bar = output::bar("{msg} {wide_bar} {pos}/{len} questions {eta}");
     bar.set_message(task);
     bar.set_length(questions.len() as u64);
-    for (index, question) in questions.iter().enumerate() {
+    let interrupted = interrupt()?;
+    let mut rows = Vec::new();
+    for (item, question) in questions.iter().enumerate() {
         let places: Vec<_> = question.facts.iter().map(|fact| places[*fact].clone()).collect();
-        let mut row = serde_json::json!({
-            "suite": "needle", "task": task, "length": length, "item": index,
-            "question": question.text, "expected": question.answers, "present": !places.is_empty(),
-        });
-        if let Some(first) = question.facts.first() {
-            row["depth"] = ((first * 10 / facts.len()) as f64 / 10.0).into();
-            locate(&mut memory, question, &places, &mut tally, &mut row)?;
-        }
-        if args.answers {
-            answer(&mut memory, args.attend, question, &places, &mut tally, &mut row)?;
-        }
-        if args.control && !places.is_empty() {
-            let said: Vec<_> = question.facts.iter().map(|fact| facts[*fact].text.as_str()).collect();
-            control(model, haystack, &said, question, &mut tally, &mut row)?;
+        let how =
+            format!("{:?}", [args.answers, args.control && !places.is_empty(), args.attend, args.meaning]);
+        let prompt = [name.as_bytes(), question.text.as_bytes(), how.as_bytes()];
+        let mut row = Row {
+            suite: "needle".to_owned(),
+            task: task.to_owned(),
+            length,
+            item,
+            seed: args.seed,
+            model: model.name(),
+            precision: format!("{:?}", model.decoder().precision()).to_lowercase(),
+            prompt: ContentHash::of_parts(&prompt).hex(8),
+            question: question.text.clone(),
+            expected: question.answers.clone(),
+            present: !places.is_empty(),
+            depth: question.facts.first().map(|first| (first * 10 / facts.len()) as f64 / 10.0),
+            ..Row::default()
+        };
+        if let Some(known) = kept.known.iter().find(|known| known.is(&row)) {
+            row = known.clone();
+        } else {
+            if row.present {
+                locate(&mut memory, question, &places, &mut row)?;
+            }
+            if args.answers {
+                row.answered = Some(answer(&mut memory, args.attend, question, &places)?);
+            }
+            if args.control && row.present {
+                let said: Vec<_> = question.facts.iter().map(|fact| facts[*fact].text.as_str()).collect();
+                row.control = Some(control(model, haystack, &said, question)?);
+            }
+            kept.keep(&row)?;
         }
         if settings.json {
             bar.suspend(|| output::json(&row))?;
         }
+        rows.push(row);
         bar.inc(1);
+        if interrupted() {
+            bail!("interrupted; with --out the same command goes on from here");
+        }
     }
     bar.finish_and_clear();
-    for share in tally.shares(args, task) {
-        let (score, (low, high)) = (share.right as f64 / share.n as f64, wilson(share.right, share.n));
-        let Share { task, method, n, .. } = share;
-        let task = task.as_str();
-        print(
-            settings,
-            &Cell { suite: "needle", task, length, method, score, low, high, n, choices: None },
-            "share",
-        )?;
+    for Share { task, method, right, n } in shares(&rows, task, args.meaning) {
+        let (score, (low, high)) = (right as f64 / n as f64, wilson(right, n));
+        let cell = Cell { suite: "needle", task: &task, length, method, score, low, high, n, choices: None };
+        print(settings, &cell, "share")?;
     }
     Ok(())
 }
 
-/// What came out so far.
-#[derive(Debug, Default)]
-struct Tally {
-    /// Questions whose facts are in the text, and questions about nothing.
-    present: usize,
-    absent: usize,
-    /// All facts among the first blocks, by method and depth.
-    recalled: [[usize; DEPTHS.len()]; METHODS.len()],
-    /// A fact of the question in the best passage after re-ranking.
-    reranked: usize,
-    answered: usize,
-    cited: usize,
-    /// Called not found: what is there, and what is not.
-    missed: usize,
-    refused: usize,
-    /// Answered from a short prompt.
-    control: usize,
-    first_token_s: f64,
+/// The rows of earlier runs, and where those of this one go.
+struct Kept {
+    known: Vec<Row>,
+    out: Option<File>,
 }
 
-#[derive(Debug)]
-struct Share {
-    task: String,
-    method: &'static str,
-    right: usize,
-    n: usize,
-}
-
-impl Tally {
-    fn shares(&self, args: &Eval, task: &str) -> Vec<Share> {
-        let mut shares = Vec::new();
-        let mut share = |what: &str, method, right, n| {
-            if n > 0 {
-                shares.push(Share { task: format!("{task} {what}"), method, right, n });
-            }
-        };
-        let measured = |method: &str| args.meaning || method != MEANING;
-        for ((method, _), recalled) in METHODS.iter().zip(self.recalled).filter(|((m, _), _)| measured(m)) {
-            for (depth, recalled) in DEPTHS.iter().zip(recalled) {
-                share(&format!("recall@{depth}"), *method, recalled, self.present);
-            }
-        }
-        if args.answers {
-            share("re-ranked recall@1", "longleaf", self.reranked, self.present);
-            share("answered", "longleaf", self.answered, self.present);
-            share("cited, of those answered", "longleaf", self.cited, self.answered);
-            share("present but called not found", "longleaf", self.missed, self.present);
-            share("absent and called not found", "longleaf", self.refused, self.absent);
-        }
-        if args.control {
-            share("answered from 2,000 tokens", "dense", self.control, self.present);
-        }
-        shares
+impl Kept {
+    fn keep(&mut self, row: &Row) -> Result<()> {
+        let Some(out) = &mut self.out else { return Ok(()) };
+        Ok(out.write_all((serde_json::to_string(row)? + "\n").as_bytes())?)
     }
 }
 
@@ -220,22 +187,21 @@ fn locate(
     memory: &mut Memory<'_>,
     question: &Question,
     places: &[Range<usize>],
-    tally: &mut Tally,
-    row: &mut Value,
+    row: &mut Row,
 ) -> Result<()> {
-    tally.present += 1;
-    for ((method, stages), recalled) in METHODS.iter().zip(&mut tally.recalled) {
-        let asking = Asking { stages: *stages, candidates: DEPTHS[DEPTHS.len() - 1], ..Asking::default() };
+    let mut rank = |(finder, lexical, meaning): (bool, bool, bool)| -> Result<Option<usize>> {
+        let stages = Stages { finder, lexical, meaning, rerank: false };
+        let asking = Asking { stages, candidates: DEPTHS[DEPTHS.len() - 1], ..Asking::default() };
         let hits = memory.search(&question.text, &asking)?;
         let rank = |place: &Range<usize>| hits.iter().position(|hit| overlaps(place, hit.start, hit.end));
         // The worst: a question that asks for two facts has found nothing before it has both.
         let ranks: Option<Vec<_>> = places.iter().map(rank).collect();
-        let rank = ranks.and_then(|ranks| ranks.into_iter().max());
-        for (depth, recalled) in DEPTHS.iter().zip(recalled) {
-            *recalled += usize::from(rank.is_some_and(|rank| rank < *depth));
-        }
-        row[format!("rank_{method}")] = rank.into();
-    }
+        Ok(ranks.and_then(|ranks| ranks.into_iter().max()))
+    };
+    row.rank_finder = rank((true, false, false))?;
+    row.rank_lexical = rank((false, true, false))?;
+    row.rank_meaning = rank((false, false, true))?;
+    row.rank_longleaf = rank((true, true, true))?;
     Ok(())
 }
 
@@ -245,60 +211,41 @@ fn answer(
     attend: bool,
     question: &Question,
     places: &[Range<usize>],
-    tally: &mut Tally,
-    row: &mut Value,
-) -> Result<()> {
+) -> Result<Answered> {
     let request = Request { max_tokens: Some(ANSWER_TOKENS), ..Asking::default().request };
     let asking = Asking { attend, request, ..Asking::default() };
     let reply = memory.ask(&question.text, &asking, &mut |_| (), &mut |_| ControlFlow::Continue(()))?;
-    let text = reply.answer.map(|answer| answer.text).unwrap_or_default();
-    let is_right = is_right(question, &text);
+    let answer = reply.answer.map(|answer| answer.text).unwrap_or_default();
     let cited = |place: &Range<usize>| {
         reply.citations.iter().any(|citation| overlaps(place, citation.start, citation.end))
     };
-    let cites = !places.is_empty() && places.iter().all(cited);
     let rank = |place: &Range<usize>| reply.ranked.iter().position(|hit| overlaps(place, hit.start, hit.end));
-    let first = places.iter().filter_map(rank).min();
-    if places.is_empty() {
-        tally.absent += 1;
-        tally.refused += usize::from(!reply.found);
-    } else {
-        tally.missed += usize::from(!reply.found);
-        tally.reranked += usize::from(first == Some(0));
-        tally.answered += usize::from(is_right);
-        tally.cited += usize::from(is_right && cites);
-        row["rank_reranked"] = first.into();
-        row["right"] = is_right.into();
-        row["cited"] = cites.into();
-    }
-    tally.first_token_s += reply.timings.first_token_s;
-    row["found"] = reply.found.into();
-    row["answer"] = text.into();
-    row["confidence"] = reply.confidence.into();
-    row["blocks_read"] = reply.coverage.blocks_read.into();
-    row["blocks_attended"] = reply.coverage.blocks_attended.into();
-    row["timings"] = serde_json::json!({
-        "locate_s": reply.timings.locate_s, "rerank_s": reply.timings.rerank_s,
-        "first_token_s": reply.timings.first_token_s, "total_s": reply.timings.total_s,
-    });
-    Ok(())
+    Ok(Answered {
+        found: reply.found,
+        right: is_right(question, &answer),
+        answer,
+        cited: !places.is_empty() && places.iter().all(cited),
+        rank_reranked: places.iter().filter_map(rank).min(),
+        confidence: reply.confidence,
+        blocks_read: reply.coverage.blocks_read,
+        blocks_attended: reply.coverage.blocks_attended,
+        timings: Timings {
+            locate_s: reply.timings.locate_s,
+            rerank_s: reply.timings.rerank_s,
+            first_token_s: reply.timings.first_token_s,
+            total_s: reply.timings.total_s,
+        },
+    })
 }
 
 /// What the same model makes of the same question in the same words where it can see everything: a prompt of 2,000
 /// tokens with the facts, no look-alikes, and text around them.
-fn control(
-    model: &Model,
-    haystack: &str,
-    said: &[&str],
-    question: &Question,
-    tally: &mut Tally,
-    row: &mut Value,
-) -> Result<()> {
+fn control(model: &Model, haystack: &str, said: &[&str], question: &Question) -> Result<Control> {
     const TOKENS: usize = 2000;
     // Rarely more than 8 bytes a token; what is too much is cut.
     let some = &haystack[..haystack.floor_char_boundary(TOKENS * 8)];
     let spans = model.tokenizer().encode_with_offsets(some, Special::Text).spans;
-    let end = spans.get(TOKENS).map_or(some.len(), |span| span.start);
+    let end = some.floor_char_boundary(spans.get(TOKENS).map_or(some.len(), |span| span.start));
     let mut text = String::new();
     let (mut copied, count) = (0, said.len());
     for (index, said) in said.iter().enumerate() {
@@ -314,10 +261,7 @@ fn control(
     let length = model.config().window;
     let mut session = Session::new(model, Visible::All, length);
     let answer = session.generate(&request, &mut |_| ControlFlow::Continue(()))?;
-    let right = is_right(question, &answer.text);
-    tally.control += usize::from(right);
-    row["control"] = serde_json::json!({ "answer": answer.text, "right": right });
-    Ok(())
+    Ok(Control { right: is_right(question, &answer.text), answer: answer.text })
 }
 
 fn is_right(question: &Question, answer: &str) -> bool {

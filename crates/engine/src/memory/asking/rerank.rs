@@ -179,11 +179,14 @@ impl Asked {
         let most = QUESTION.min(model.config().window / 2);
         let mut tokens = encoding.ids;
         tokens.truncate(most);
+        let spaces: Vec<usize> =
+            text.char_indices().filter(|(_, c)| c.is_whitespace()).map(|(at, _)| at).collect();
         let mut words: Vec<Word> = Vec::new();
         let mut end = 0;
         for (index, span) in encoding.spans.iter().take(tokens.len()).enumerate() {
-            // A token belongs to the word in which it ends; a word ends with the next white space.
-            if words.is_empty() || text[end.min(span.end)..span.end].contains(char::is_whitespace) {
+            // A token belongs to the word in which it ends; a word ends with the next white space. Tokens begin and end
+            // within characters too.
+            if words.is_empty() || spaces.iter().any(|at| (end..span.end).contains(at)) {
                 words.push(Word { tokens: index..index, terms: BTreeSet::new(), surprise: 0.0 });
             }
             end = span.end;
