@@ -17,7 +17,7 @@ mod reading;
 mod searching;
 
 pub use asking::{Asking, Citation, Coverage, Excerpt, Finding, Hit, Keep, Reply, Stage, Stages, Timings};
-pub use asking::{Rarity, evidence, prompt};
+pub use asking::{Rarity, chain, evidence, prompt};
 pub use attending::framed_prompt;
 pub use calibration::{Calibrated, Trial, calibrate};
 pub use depth::Depth;

@@ -97,12 +97,28 @@ impl Model {
 
     /// Tokens of a conversation, ending where the model's answer begins. A model that was never taught to talk
     /// gets the messages' text as it stands.
+    ///
+    /// # Errors
+    /// [`Error::Text`] if the template refuses the conversation.
     pub fn chat_prompt(&self, messages: &[Message]) -> Result<Vec<TokenId>, Error> {
+        self.chat_prompt_with_tools(messages, &[])
+    }
+
+    /// The same, where the model is told of tools that it may call: JSON schemas, as OpenAI's interface has them. Models
+    /// whose template knows no tools are not told of any.
+    ///
+    /// # Errors
+    /// [`Error::Text`] if the template refuses the conversation.
+    pub fn chat_prompt_with_tools(
+        &self,
+        messages: &[Message],
+        tools: &[serde_json::Value],
+    ) -> Result<Vec<TokenId>, Error> {
         let Some(template) = &self.template else {
             let text: Vec<_> = messages.iter().map(|message| message.content.as_str()).collect();
             return Ok(self.plain_prompt(&text.join("\n\n")));
         };
-        let tokens = template.encode(&self.tokenizer, messages, &[], true);
+        let tokens = template.encode(&self.tokenizer, messages, tools, true);
         tokens.map_err(|source| Error::Text { path: self.path.clone(), source })
     }
 }

@@ -86,8 +86,6 @@ pub enum Pose {
     Count {
         /// In plain words, for methods that only find.
         question: String,
-        /// Which things count as words.
-        words: Words,
         /// So many of the most frequent words are shown to the model.
         most: usize,
     },
@@ -102,11 +100,4 @@ pub enum Reading {
     Spread,
     /// The same, but as they stand: the answer may be said in other words than the question.
     Whole,
-}
-
-/// What counts as a word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Words {
-    /// Whatever stands between white space and has a letter in it.
-    Spaced,
 }

@@ -33,7 +33,7 @@ mod xquad;
 pub use cells::{Cell, cells, table, tokens};
 pub use error::Error;
 pub use interval::wilson;
-pub use item::{Frame, Item, Pose, Words};
+pub use item::{Frame, Item, Pose};
 pub use lm::{TASKS as LM_TASKS, lm};
 pub use method::{Answering, Method, Taken};
 pub use plot::curves;

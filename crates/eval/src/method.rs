@@ -1,11 +1,10 @@
 //! Ways to answer a question about a context. They differ in what of the context the model reads; the words around it,
 //! the model, and how its answer is taken down are the same.
-mod chain;
 mod count;
 
 use crate::item::{Frame, Item, Pose, Reading};
 use crate::{Error, Event};
-use longleaf_engine::memory::{Asking, Coverage, Excerpt, Keep, Rarity, Stages, evidence};
+use longleaf_engine::memory::{Asking, Coverage, Excerpt, Keep, Rarity, Stages, chain, evidence};
 use longleaf_engine::store::ContentHash;
 use longleaf_engine::{Answer, Document, Memory, Message, Model, Progress, Request, Role, Session, Special};
 use longleaf_engine::{TokenId, Visible, Wording};
@@ -67,7 +66,7 @@ pub struct Taken {
     pub read: Option<String>,
     /// Blocks of the memory, and those of them that the model read.
     pub blocks: Option<(usize, usize)>,
-    /// What the answer path would have said about whether anything was found, in nats a token.
+    /// What the answer path would have said about whether anything was found: found from 1 on.
     pub confidence: Option<f64>,
     /// Tokens read into the memory because it did not have them.
     pub added_tokens: Option<usize>,
@@ -257,9 +256,9 @@ impl<'m> Answering<'m> {
         method: Method,
         watch: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<Selection, Error> {
-        if let (Method::Longleaf, Pose::Count { words, most, .. }) = (method, &item.pose) {
+        if let (Method::Longleaf, Pose::Count { most, .. }) = (method, &item.pose) {
             let start = Instant::now();
-            let text = count::frequent(&item.context, *words, *most);
+            let text = count::frequent(&item.context, *most);
             return Ok(Selection { text, find_s: start.elapsed().as_secs_f64(), ..Selection::default() });
         }
         let (folder, added_tokens, read_s) = self.read(item, watch)?;
@@ -299,7 +298,7 @@ impl<'m> Answering<'m> {
                     }
                     let most = asking.passages.unwrap_or(*passages);
                     let finding = memory.find(question, &asking, &mut |_| ())?;
-                    let worth = chain::worth(finding.excerpts);
+                    let worth = chain::worth(finding.excerpts, |excerpt| excerpt.gain);
                     Ok::<_, Error>(found.add(worth, most, finding.confidence, finding.coverage))
                 })?;
             }

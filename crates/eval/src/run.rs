@@ -76,7 +76,7 @@ pub struct Row {
     /// What is known about the rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coverage: Option<RowCoverage>,
-    /// Confidence of the finding, in nats a token of the question.
+    /// How surely something was found: from 1 on it counts as found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confidence: Option<f64>,
     /// Seconds.

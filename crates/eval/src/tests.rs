@@ -51,7 +51,7 @@ struct Echo;
 
 impl Source for Echo {
     fn item(&mut self, task: &str, length: usize, index: usize) -> Result<Option<Item>, Error> {
-        let pose = crate::Pose::Count { question: String::new(), words: crate::Words::Spaced, most: 2 };
+        let pose = crate::Pose::Count { question: String::new(), most: 2 };
         Ok((index < 3).then(|| Item {
             task: task.to_owned(),
             length,

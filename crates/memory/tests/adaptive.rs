@@ -195,6 +195,25 @@ fn more_budget_comes_nearer_to_dense() {
     }
 }
 
+/// Shares of the far attention choose first; if what is unread is still more than the budget's mass of all that is read,
+/// more is read.
+#[test]
+fn a_bound_above_the_budget_reads_more() {
+    let decoder = load("smollm2", 2);
+    let tokens = text(&decoder, 2500);
+    let of = |budget: Budget| {
+        let settings = Settings { window: 1, budget, share: 100.0, ..tight(Positions::Fitting) };
+        let mut some = adaptive(&decoder, KvFormat::F32, settings, 1);
+        logits(&decoder, &mut some, 0, &tokens, &[]);
+        some.statistics()
+    };
+    // Nothing else decides how many blocks come first: a number has no bound to keep.
+    let (number, mass) = (of(Budget::Blocks(4)), of(Budget::Mass(0.5)));
+    assert_eq!((number.escalations, number.missed), (0, 0), "{number:?}");
+    assert!(mass.escalations > 0 && mass.missed == 0, "{mass:?}");
+    assert!(mass.bound_share() < number.bound_share(), "{mass:?} {number:?}");
+}
+
 #[test]
 fn a_pinned_choice_stays_and_forgets_nothing_since() {
     let decoder = load("smollm2", 2);

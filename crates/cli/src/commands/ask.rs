@@ -4,7 +4,7 @@ use crate::commands::{add, interrupt, meaning, pull};
 use crate::output;
 use crate::settings::Settings;
 use anyhow::{Context, Result, anyhow};
-use longleaf_engine::memory::{Asking, Reply, Stages};
+use longleaf_engine::memory::{Asking, Reply, Stage as AskStage, Stages};
 use longleaf_engine::store::ContentHash;
 use longleaf_engine::{FinishReason, Memory, Progress, Request};
 use serde_json::{Value, json};
@@ -32,12 +32,21 @@ pub(crate) fn ask(args: &Ask, settings: &Settings) -> Result<()> {
         sampling: args.sampling.sampling(),
         ..Asking::default().request
     };
-    let Ask { candidates, passages, attend, guess, .. } = *args;
+    let Ask { candidates, passages, hops, attend, guess, .. } = *args;
     let wording = !args.without.contains(&Stage::Wording);
-    let asking = Asking { stages, candidates, passages, attend, guess, wording, request };
+    let asking = Asking { stages, candidates, passages, hops, attend, guess, wording, request };
     let interrupted = interrupt()?;
     let mut printed = Ok(());
-    let reply = memory.ask(&args.question, &asking, &mut |_| (), &mut |progress| {
+    let bar = output::bar("{spinner} {msg}");
+    let mut stage = |stage| match stage {
+        AskStage::Locate => bar.set_message("finding"),
+        AskStage::Rerank(done, of) => bar.set_message(format!("ranking passages, {done} of {of}")),
+        AskStage::Reread | AskStage::Attend => bar.set_message("reading what was found"),
+    };
+    let reply = memory.ask(&args.question, &asking, &mut stage, &mut |progress| {
+        if matches!(progress, Progress::Text(_)) {
+            bar.finish_and_clear();
+        }
         if let Progress::Text(text) = progress
             && !settings.json
             && !text.is_empty()
@@ -46,6 +55,7 @@ pub(crate) fn ask(args: &Ask, settings: &Settings) -> Result<()> {
         }
         if interrupted() || printed.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
+    bar.finish_and_clear();
     printed?;
     if settings.json { output::json(&to_json(&reply)) } else { output::text(&sources(&reply)) }
 }
@@ -94,6 +104,9 @@ fn sources(reply: &Reply) -> String {
              what it takes to be sure (--guess answers from it):"
         ),
     };
+    if !reply.trail.is_empty() {
+        let _ = writeln!(text, "By way of {}:", reply.trail.join(", "));
+    }
     for (index, citation) in reply.citations.iter().enumerate() {
         let quote = citation.quote.split_whitespace().collect::<Vec<_>>().join(" ");
         let _ = writeln!(
@@ -142,6 +155,7 @@ fn to_json(reply: &Reply) -> Value {
         "found": reply.found,
         "confidence": reply.confidence,
         "citations": citations,
+        "trail": reply.trail,
         "coverage": {
             "blocks_total": coverage.blocks_total,
             "blocks_scored": coverage.blocks_scored,

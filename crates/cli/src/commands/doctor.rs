@@ -101,7 +101,12 @@ fn table(report: &Report) -> String {
             kernels.supported.join(", ")
         ),
     );
-    line("threads", &format!("{} (one for each core; --threads chooses)", report.threads));
+    let why = if report.threads == machine::cores() {
+        "one for each core; --threads chooses"
+    } else {
+        "as --threads says"
+    };
+    line("threads", &format!("{} ({why})", report.threads));
     let Ceilings { f32_ops_per_s, bf16_ops_per_s, int8_ops_per_s, read_bytes_per_s } = report.ceilings;
     let peak = |name: &str, ops: Option<f64>| ops.map(|ops| format!("{name} {:.0} Gop/s", ops / 1e9));
     let peaks =

@@ -164,9 +164,24 @@ fn hidden_facts_are_found_answered_and_cited_and_absent_ones_are_not() {
     eval.env("LONGLEAF_HOME", folder.path());
     eval.args(["--memory-tokens", "7000", "--answers", "--json", "-m"]);
     eval.arg(pulled["path"].as_str().expect("a path")).arg("--file").arg(&file);
-    let output = eval.output().expect("the binary runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let rows = String::from_utf8(output.stdout).expect("utf-8");
+    let kept = folder.path().join("rows.jsonl");
+    eval.arg("--out").arg(&kept);
+    let mut run = || {
+        let output = eval.output().expect("the binary runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("utf-8")
+    };
+    let rows = run();
+    let before = std::fs::read_to_string(&kept).expect("kept");
+    assert_eq!(before.lines().count(), 48, "two kinds, 12 facts there and 12 not");
+    let cells = |rows: &str| {
+        let cells: Vec<_> =
+            rows.lines().filter(|row| row.contains("\"method\"")).map(str::to_owned).collect();
+        cells
+    };
+    assert_eq!(cells(&run()), cells(&rows));
+    let after = std::fs::read_to_string(&kept).expect("kept");
+    assert!(after == before, "nothing was asked again");
     let rows: Vec<Value> = rows.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     let by = |method: &str, kind: &str, what: &str| {
         let task = format!("{kind} {what}");
@@ -186,6 +201,40 @@ fn hidden_facts_are_found_answered_and_cited_and_absent_ones_are_not() {
     assert!(of("number", "answered") >= 0.75, "answered");
     assert!(share("absent and called not found") >= 0.75, "not found what is absent");
     assert!(share("present but called not found") <= 0.15, "found what is there");
+}
+
+#[test]
+fn an_answer_that_takes_two_steps_is_found_by_asking_again() {
+    if !fetched() || answer(&["doctor", "--json"])["kernels"]["used"] == "scalar" {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("town.txt");
+    let (first, second) = (
+        "The silver compass was given to Marit Solberg by her uncle.",
+        "Marit Solberg lives in the red house on Quay Street.",
+    );
+    let haystack = haystack();
+    let (a, b) = haystack.split_at(haystack.len() / 2);
+    let (b, c) = b.split_at(b.find('\n').expect("lines") + 1);
+    let other = "Ingrid Dahl lives in the yellow house by the mill. Her uncle had a bronze lantern.";
+    std::fs::write(&file, format!("{b}{second}\n{a}{other}\n{c}{first}\n{b}")).expect("written");
+    let ask = |hops: &str| {
+        let question = "Where does the person live who was given the silver compass?";
+        let file = file.to_str().expect("utf-8");
+        answer(&["ask", file, question, "-n", "24", "--hops", hops, "--json"])
+    };
+    let quoted = |reply: &Value, fact: &str| {
+        let citations = reply["citations"].as_array().expect("a list");
+        citations.iter().any(|citation| citation["quote"].as_str().expect("text").contains(fact))
+    };
+    let (once, again) = (ask("0"), ask("1"));
+    assert!(quoted(&once, first) && !quoted(&once, second), "{once}");
+    assert!(quoted(&again, first) && quoted(&again, second) && !quoted(&again, other), "{again}");
+    assert!(again["answer"].as_str().expect("text").contains("Quay Street"), "{again}");
+    let trail = |reply: &Value| reply["trail"].as_array().expect("a list").len();
+    assert!(trail(&once) == 0 && again["trail"][0] == "Marit Solberg", "{again}");
+    assert!(again["coverage"]["blocks_read"].as_u64() >= Some(2), "{again}");
 }
 
 #[test]

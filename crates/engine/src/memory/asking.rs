@@ -1,5 +1,6 @@
 //! A question to a memory: locate, re-rank, re-read or attend, answer.
 mod answer;
+pub mod chain;
 mod evidence;
 mod fusion;
 mod passage;
@@ -17,10 +18,12 @@ use super::Memory;
 use crate::session::{Answer, Progress, Request, Session};
 use crate::{Error, Model, Wording};
 use answer::{cite, fitting};
+use chain::Trail;
 use longleaf_memory::finder::Reader;
 use longleaf_model::Visible;
 use longleaf_text::{Special, TokenId};
 use rerank::{Ranking, narrow, rerank};
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
@@ -33,6 +36,9 @@ pub struct Asking {
     pub candidates: usize,
     /// At most so many passages are re-read; `None` for as many as the model bears.
     pub passages: Option<usize>,
+    /// Ask again about the names that were found, so many times at most: for questions whose answer takes several
+    /// steps. What all steps found is read together.
+    pub hops: usize,
     /// Attend in every layer to the keys and values that a memory of full depth keeps of the passages, instead of
     /// reading them again.
     pub attend: bool,
@@ -62,7 +68,8 @@ impl Default for Asking {
     fn default() -> Self {
         let stages = Stages { finder: true, lexical: true, meaning: true, rerank: true };
         let request = Request { stop_circles: true, ..Request::default() };
-        Self { stages, candidates: 8, passages: None, attend: false, guess: false, wording: true, request }
+        let (candidates, passages, hops) = (8, None, 0);
+        Self { stages, candidates, passages, hops, attend: false, guess: false, wording: true, request }
     }
 }
 
@@ -180,12 +187,23 @@ pub struct Reply {
     pub confidence: f64,
     /// The passages, best first; if nothing was found, those that come nearest.
     pub citations: Vec<Citation>,
+    /// The names that were asked about in their turn (see [`Asking::hops`]), in their order.
+    pub trail: Vec<String>,
     /// All text that was looked at closely, best first; the first [`Coverage::blocks_read`] of it were re-read.
     pub ranked: Vec<Hit>,
     /// What was seen.
     pub coverage: Coverage,
     /// What it took.
     pub timings: Timings,
+}
+
+impl Timings {
+    /// What it took together.
+    fn add(&mut self, step: Self) {
+        self.load_s += step.load_s;
+        self.locate_s += step.locate_s;
+        self.rerank_s += step.rerank_s;
+    }
 }
 
 impl Memory<'_> {
@@ -205,18 +223,24 @@ impl Memory<'_> {
             self.expect_full_depth()?;
         }
         let start = Instant::now();
-        let Sought { mut passages, rarity, near, found, confidence, located, timings } =
-            self.seek(question, asking, stage)?;
+        let mut sought = self.seek(question, asking, stage)?;
+        let follows = asking.hops > 0 && (sought.found || asking.guess);
+        if follows {
+            sought = self.seek_on(question, sought, asking, stage)?;
+        }
+        let Sought { mut passages, rarity, near, found, confidence, located, timings, trail } = sought;
         let ranked = passages.iter().map(Passage::hit).collect();
         passages.truncate(near);
-        for passage in &mut passages {
+        for passage in passages.iter_mut().filter(|_| !follows) {
             narrow(passage);
             passage.focus(question, &rarity);
         }
         let answers = found || asking.guess && !passages.is_empty();
         let coverage = located.coverage(asking.stages, if answers { &passages } else { &[] });
         let citations = Vec::new();
-        let mut reply = Reply { answer: None, found, confidence, citations, ranked, coverage, timings };
+        let trail = trail.names;
+        let mut reply =
+            Reply { answer: None, found, confidence, citations, trail, ranked, coverage, timings };
         if answers {
             let mut request = asking.request.clone();
             if asking.wording && request.wording.is_none() {
@@ -232,7 +256,7 @@ impl Memory<'_> {
             } else {
                 stage(Stage::Reread);
                 request.prompt = fitting(self.model, question, &mut passages, &request)?;
-                reply.coverage.blocks_read = passages.len();
+                reply.coverage.blocks_read = blocks(&passages).len();
                 let room = request.max_tokens.unwrap_or(self.model.config().window);
                 let length = (request.prompt.len() + room).min(self.model.config().window);
                 let answer = Session::new(self.model, Visible::All, length).generate(&request, watch)?;
@@ -264,14 +288,7 @@ impl Memory<'_> {
             self.seek(question, asking, stage)?;
         let near = if found { near } else { 0 };
         let coverage = located.coverage(asking.stages, &[]);
-        let excerpt = |passage: Passage| Excerpt {
-            document: passage.document,
-            start: passage.start as u64,
-            end: (passage.start + passage.text.len()) as u64,
-            text: passage.text,
-            gain: passage.gain,
-        };
-        let excerpts = passages.into_iter().map(excerpt).collect();
+        let excerpts = passages.iter().map(Passage::excerpt).collect();
         timings.total_s = start.elapsed().as_secs_f64();
         Ok(Finding { excerpts, near, confidence, coverage, timings })
     }
@@ -307,7 +324,8 @@ impl Memory<'_> {
         let Ranking { near, confidence } =
             ranking.unwrap_or(Ranking { near: most.min(passages.len()), confidence: 0.0 });
         let found = near > 0 && (ranking.is_none() || confidence >= 1.0);
-        Ok(Sought { passages, rarity, near, found, confidence, located, timings })
+        let trail = Trail::default();
+        Ok(Sought { passages, rarity, near, found, confidence, located, timings, trail })
     }
 
     /// The blocks that a question finds, best first, neither re-ranked nor read: at most
@@ -388,6 +406,13 @@ struct Sought {
     confidence: f64,
     located: Located,
     timings: Timings,
+    /// Where further steps led.
+    trail: Trail,
+}
+
+/// The blocks that passages stand around; several may come from one.
+fn blocks(passages: &[Passage]) -> BTreeSet<usize> {
+    passages.iter().map(|passage| passage.block).collect()
 }
 
 impl Located {
@@ -396,9 +421,9 @@ impl Located {
         Coverage {
             blocks_total: self.total,
             blocks_scored: if stages.finder || stages.lexical || stages.meaning { self.total } else { 0 },
-            blocks_read: read.len(),
+            blocks_read: blocks(read).len(),
             blocks_attended: 0,
-            unread_mass: self.unread(read.iter().map(|passage| passage.block)),
+            unread_mass: self.unread(blocks(read).into_iter()),
         }
     }
 

@@ -1,7 +1,7 @@
 //! `cwe` and `fwe`: which words occur most often? No passage says it; all of the text does.
 use super::Ruler;
 use crate::Error;
-use crate::item::{Frame, Item, Pose, Words};
+use crate::item::{Frame, Item, Pose};
 use crate::random::Random;
 use crate::score::Scorer;
 
@@ -57,7 +57,6 @@ impl Ruler<'_> {
             frame,
             pose: Pose::Count {
                 question: "What are the 10 most common words in the list?".to_owned(),
-                words: Words::Spaced,
                 most: COMMON,
             },
             expected,
@@ -108,7 +107,6 @@ impl Ruler<'_> {
             frame,
             pose: Pose::Count {
                 question: "What are the three most frequently appeared words in the coded text?".to_owned(),
-                words: Words::Spaced,
                 most: 3,
             },
             expected: vocabulary[1..4].to_vec(),

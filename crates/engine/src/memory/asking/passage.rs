@@ -1,5 +1,5 @@
 //! Text around a block: where it stands, and what of it is read again.
-use super::{Hit, Keep, Rarity, evidence};
+use super::{Excerpt, Hit, Keep, Rarity, evidence};
 use crate::Error;
 use crate::memory::Memory;
 use longleaf_memory::finder::Block;
@@ -43,6 +43,33 @@ impl Passage {
     pub(super) fn hit(&self) -> Hit {
         let (start, end) = (self.start as u64, (self.start + self.text.len()) as u64);
         Hit { document: self.document.clone(), start, end }
+    }
+
+    pub(super) fn excerpt(&self) -> Excerpt {
+        let Hit { document, start, end } = self.hit();
+        Excerpt { document, start, end, text: self.text.clone(), gain: self.gain }
+    }
+
+    /// One passage from two that overlap.
+    pub(super) fn join(&mut self, other: &Self) {
+        let (end, other_end) = (self.start + self.text.len(), other.start + other.text.len());
+        if other_end > end {
+            self.text.push_str(&other.text[end - other.start..]);
+        }
+        if other.start < self.start {
+            self.text.insert_str(0, &other.text[..self.start - other.start]);
+            self.start = other.start;
+        }
+        self.gain = self.gain.max(other.gain);
+        self.core = 0..self.text.len();
+        self.kept = vec![self.core.clone()];
+    }
+
+    /// Some of it.
+    pub(super) fn piece(&self, range: Range<usize>) -> Self {
+        let text = self.text[range.clone()].to_owned();
+        let (start, core, kept) = (self.start + range.start, 0..text.len(), vec![0..text.len()]);
+        Self { document: self.document.clone(), start, text, core, kept, ..*self }
     }
 
     /// What is shown of it.
@@ -175,6 +202,18 @@ fn widen(text: &str, range: Range<usize>) -> Range<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn passages_that_overlap_are_one() {
+        let text = "One is here. Two is cut. Three is after.";
+        let part = |range: Range<usize>| Passage::of(range.start, &text[range], 1.0);
+        for (a, b) in [(0..20, 13..30), (13..30, 0..20), (0..30, 13..20), (13..20, 0..30)] {
+            let mut joined = part(a.clone());
+            assert!(joined.overlaps(&part(b.clone())));
+            joined.join(&part(b.clone()));
+            assert_eq!((joined.start, joined.text.as_str()), (0, &text[..30]), "{a:?} {b:?}");
+        }
+    }
 
     #[test]
     fn ranges_widen_to_sentences() {

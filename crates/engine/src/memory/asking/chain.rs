@@ -4,7 +4,9 @@
 //! question ─► passages ─► sentences that name what was asked about ─► names in them
 //!          ─► the question about each name, in the place of what led to it ─► passages ─► …
 //! ```
-use longleaf_engine::memory::Excerpt;
+use super::{Asking, Excerpt, Keep, Passage, Sought, Stage, evidence};
+use crate::Error;
+use crate::memory::Memory;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Names that one step leads to, at most.
@@ -15,17 +17,67 @@ const NEARLY: f64 = 0.2;
 const WORTH: f64 = 0.65;
 
 /// Where the steps went.
-#[derive(Debug, Default, PartialEq)]
-pub(super) struct Trail {
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trail {
     /// The names that were found, in the order of the steps.
     pub names: Vec<String>,
     /// The words that led to them.
     pub links: Vec<String>,
 }
 
+impl Memory<'_> {
+    /// Go on from what `question` found first: of the passages of all steps, what speaks of something that was asked
+    /// about.
+    pub(super) fn seek_on(
+        &mut self,
+        question: &str,
+        first: Sought,
+        asking: &Asking,
+        stage: &mut dyn FnMut(Stage),
+    ) -> Result<Sought, Error> {
+        let most = asking.passages.unwrap_or(asking.candidates);
+        let mut all = first;
+        let mut found = Some(std::mem::take(&mut all.passages));
+        let trail = follow(question, asking.hops, false, |question| {
+            let found = match found.take() {
+                Some(first) => first,
+                None => {
+                    let step = self.seek(question, asking, stage)?;
+                    all.timings.add(step.timings);
+                    step.passages
+                }
+            };
+            let mut passages = worth(found, |passage| passage.gain);
+            passages.truncate(most);
+            let excerpts = passages.iter().map(Passage::excerpt).collect();
+            for passage in passages {
+                match all.passages.iter_mut().find(|known| known.overlaps(&passage)) {
+                    Some(known) => known.join(&passage),
+                    None => all.passages.push(passage),
+                }
+            }
+            Ok::<_, Error>(excerpts)
+        })?;
+        let asked = [&[question.to_owned()][..], &trail.links, &trail.names].concat();
+        let rarity = self.rarity(&asked.join(" "))?;
+        let texts: Vec<&str> = all.passages.iter().map(|passage| passage.text.as_str()).collect();
+        let kept = evidence(&texts, &asked, &rarity, Keep::Evidence);
+        // Each step has a source of its own.
+        let pieces = all.passages.iter().zip(kept);
+        all.passages =
+            pieces.flat_map(|(passage, kept)| kept.into_iter().map(|range| passage.piece(range))).collect();
+        all.near = all.passages.len();
+        all.trail = trail;
+        Ok(all)
+    }
+}
+
 /// Ask `find`, and again about each of the names that stand beside what was asked about, `hops` times at most: with
 /// the question, the name in the place of what led to it, or with the `bare` name.
-pub(super) fn follow<E>(
+///
+/// # Errors
+/// Those of `find`.
+pub fn follow<E>(
     question: &str,
     hops: usize,
     bare: bool,
@@ -84,9 +136,11 @@ pub(super) fn follow<E>(
         let mut of_names = BTreeMap::new();
         for (name, (_, links)) in new {
             let asked = if bare { name.to_owned() } else { instead(&about, &links, name) };
-            of_names.insert(name.to_lowercase(), asked.clone());
+            for word in words(name).map(str::to_lowercase) {
+                of_names.insert(word.clone(), asked.clone());
+                known.insert(word);
+            }
             next.push(asked);
-            known.insert(name.to_lowercase());
             trail.names.push(name.to_owned());
             for link in links {
                 if !trail.links.contains(&link) {
@@ -99,33 +153,38 @@ pub(super) fn follow<E>(
     Ok(trail)
 }
 
-/// The question that asked about one of the `links`, with `name` in the place of that link and its article.
+/// The question that asked about one of the `links`, with `name` in the place of that link, of those right behind it,
+/// and of its article.
 fn instead(about: &BTreeMap<String, String>, links: &BTreeSet<String>, name: &str) -> String {
     // Subjects come first: of several links, the first in its question.
     let place = |link: &String| {
         let question = about.get(link)?;
-        let at = words(question).find(|word| word.to_lowercase() == *link)?;
-        Some((at.as_ptr() as usize - question.as_ptr() as usize, at.len(), question))
+        let is_link = |word: &&str| links.contains(&word.to_lowercase());
+        let mut from = words(question).skip_while(|word| word.to_lowercase() != *link).take_while(is_link);
+        let first = from.next()?;
+        let last = from.last().unwrap_or(first);
+        let at = |word: &str| word.as_ptr() as usize - question.as_ptr() as usize;
+        Some((at(first), at(last) + last.len(), question))
     };
-    let Some((at, len, question)) = links.iter().filter_map(place).min() else { return name.to_owned() };
+    let Some((at, end, question)) = links.iter().filter_map(place).min() else { return name.to_owned() };
     let before = question[..at].trim_end();
     let article = ["the", "a", "an", "The", "A", "An"].iter().find(|article| {
         before.strip_suffix(**article).is_some_and(|rest| rest.is_empty() || rest.ends_with(' '))
     });
     let before = &question[..article.map_or(at, |article| before.len() - article.len())];
-    format!("{before}{name}{}", &question[at + len..])
+    format!("{before}{name}{}", &question[end..])
 }
 
-/// The excerpts that are worth reading beside the best. All, if they were not ranked.
-pub(super) fn worth(mut excerpts: Vec<Excerpt>) -> Vec<Excerpt> {
-    let best = excerpts.iter().map(|excerpt| excerpt.gain).fold(0.0, f64::max);
-    excerpts.retain(|excerpt| excerpt.gain >= WORTH * best);
-    excerpts
+/// What is worth reading beside the best, by its gain. All, if nothing was ranked.
+pub fn worth<T>(mut found: Vec<T>, gain: impl Fn(&T) -> f64) -> Vec<T> {
+    let best = found.iter().map(&gain).fold(0.0, f64::max);
+    found.retain(|one| gain(one) >= WORTH * best);
+    found
 }
 
 /// Whether a name was asked about; at the beginning of a sentence any word looks like one.
 fn is_known(known: &BTreeSet<String>, name: &str) -> bool {
-    known.contains(&name.to_lowercase())
+    words(name).all(|word| known.contains(&word.to_lowercase()))
 }
 
 fn sentences(text: &str) -> impl Iterator<Item = &str> {
@@ -136,12 +195,22 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !c.is_alphanumeric()).filter(|word| word.len() > 1 && !COMMON.contains(word))
 }
 
-/// Words that begin with a capital letter or a digit.
+/// Words that begin with a capital letter or a digit; those that follow one another are one name.
 fn names(text: &str) -> impl Iterator<Item = &str> {
-    words(text).filter(|word| word.starts_with(|c: char| c.is_uppercase() || c.is_ascii_digit()))
+    let place = |word: &str| word.as_ptr() as usize - text.as_ptr() as usize;
+    let is_name = |word: &&str| word.starts_with(|c: char| c.is_uppercase() || c.is_ascii_digit());
+    let mut names: Vec<(usize, usize)> = Vec::new();
+    for word in words(text).filter(is_name) {
+        let (start, end) = (place(word), place(word) + word.len());
+        match names.last_mut() {
+            Some((_, last)) if &text[*last..start] == " " => *last = end,
+            _ => names.push((start, end)),
+        }
+    }
+    names.into_iter().map(|(start, end)| &text[start..end])
 }
 
-/// Words that begin sentences or say what kind of thing a name is: no names.
+/// Words that begin sentences, questions and statements of programs: no names.
 const COMMON: [&str; 44] = [
     "The", "the", "An", "In", "On", "At", "It", "He", "She", "They", "We", "You", "And", "But", "Or", "If",
     "As", "Of", "For", "From", "With", "This", "That", "There", "Here", "Who", "What", "Where", "When",
@@ -195,6 +264,21 @@ mod tests {
         .unwrap();
         assert_eq!(asked, ["Where is the football?", "Where is Mary?"]);
         assert_eq!((trail.names, trail.links), (vec!["Mary".to_owned()], vec!["football".to_owned()]));
+    }
+
+    #[test]
+    fn a_clause_is_what_it_led_to() {
+        let text =
+            "The silver compass was given to Marit Solberg by her uncle.\nMarit Solberg lives in Oslo.";
+        let mut asked = Vec::new();
+        let trail =
+            follow("Where does the person live who was given the silver compass?", 1, false, |question| {
+                asked.push(question.to_owned());
+                Ok::<_, ()>(find(text, question))
+            })
+            .unwrap();
+        assert_eq!(asked[1..], ["Where does the person live who was Marit Solberg?"]);
+        assert_eq!(trail.names, ["Marit Solberg", "Oslo"]);
     }
 
     #[test]
