@@ -270,7 +270,7 @@ pub(crate) struct Search {
 /// Answer a question from everything in a memory, with citations
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Ask {
-    /// A memory's name or path, or a text file, which is read into a memory of its own first
+    /// A memory's name or path, or a text file or a folder of them, which is read into a memory of its own first
     pub(crate) memory: PathBuf,
     /// The question
     pub(crate) question: String,

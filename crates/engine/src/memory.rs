@@ -122,6 +122,24 @@ impl<'m> Memory<'m> {
         fingerprint(model, &profile)
     }
 
+    /// Take the documents of this name out, and what was read of it in part. How many they were.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn remove(&mut self, name: &str) -> Result<usize, Error> {
+        let named: Vec<_> = self
+            .store
+            .documents()
+            .filter(|document| document.name == name)
+            .map(|document| document.id)
+            .collect();
+        for id in &named {
+            self.store.remove(*id)?;
+        }
+        self.view = None;
+        Ok(named.len())
+    }
+
     /// Keep at most so many bytes of what is searched in RAM, beside the model's weights and what computing takes
     /// (1 GiB unless this is called); the rest is read from disk for each question. Answers are the same.
     pub fn set_ram(&mut self, bytes: usize) {

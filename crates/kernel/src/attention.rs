@@ -53,6 +53,10 @@ impl<'a> Ahead<'a> {
     }
 
     /// Where to fetch while pair `pair` is read from `here`: if it is not our turn, what is near anyway.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(dead_code, reason = "NEON and scalar Rust fetch nothing ahead")
+    )]
     #[inline]
     pub(crate) fn pair(&self, pair: usize, offset: usize, here: *const u32) -> *const u32 {
         let ours = pair % self.strips == self.strip && !self.words.is_empty();

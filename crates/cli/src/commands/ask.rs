@@ -8,12 +8,14 @@ use longleaf_engine::memory::{Asking, Reply, Stage as AskStage, Stages};
 use longleaf_engine::store::ContentHash;
 use longleaf_engine::{FinishReason, Memory, Progress, Request};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub(crate) fn ask(args: &Ask, settings: &Settings) -> Result<()> {
-    let folder = if args.memory.is_file() { read_file(args, settings)? } else { memory_of(args, settings)? };
+    let folder =
+        if is_text(args, settings) { read_texts(args, settings)? } else { memory_of(args, settings)? };
     let model = pull::open_to_find(&args.model, settings)?;
     let mut memory = Memory::read_only(&folder, &model)?;
     memory.set_ram(settings.ram);
@@ -60,15 +62,31 @@ pub(crate) fn ask(args: &Ask, settings: &Settings) -> Result<()> {
     if settings.json { output::json(&to_json(&reply)) } else { output::text(&sources(&reply)) }
 }
 
-/// A memory of its own for a file, read as far as it is not yet.
-fn read_file(args: &Ask, settings: &Settings) -> Result<PathBuf> {
+/// Whether a file was named, or a folder that is no memory and is not called like one.
+fn is_text(args: &Ask, settings: &Settings) -> bool {
+    let is_memory = |folder: &Path| folder.join("MANIFEST").is_file();
+    let named = memory_of(args, settings).is_ok_and(|folder| is_memory(&folder));
+    args.memory.is_file() || args.memory.is_dir() && !is_memory(&args.memory) && !named
+}
+
+/// A memory of its own for a file, or the files of a folder, read as far as it is not yet.
+fn read_texts(args: &Ask, settings: &Settings) -> Result<PathBuf> {
     let file = args.memory.canonicalize().with_context(|| args.memory.display().to_string())?;
+    let files = add::files(std::slice::from_ref(&file))?;
+    if files.is_empty() {
+        return Err(anyhow!("{}: no files to read here", args.memory.display()));
+    }
     let model = add::open_to_read(&args.model, settings)?;
     let key = ContentHash::of_parts(&[file.as_os_str().as_encoded_bytes(), &Memory::fingerprint(&model)?.0]);
     let folder = settings.home.join("files").join(key.hex(12));
     let mut memory = Memory::open_or_create(&folder, &model)?;
     memory.set_ram(settings.ram);
-    let read = add::read(&mut memory, std::slice::from_ref(&file))?;
+    let names: BTreeSet<String> = files.iter().map(|file| add::document_name(file)).collect::<Result<_>>()?;
+    let known: Vec<String> = memory.store().documents().map(|document| document.name.clone()).collect();
+    for gone in known.iter().filter(|name| !names.contains(*name)) {
+        memory.remove(gone)?;
+    }
+    let read = add::read(&mut memory, &files)?;
     if read.interrupted {
         return Err(anyhow!("interrupted while reading {}; the same command goes on", args.memory.display()));
     }

@@ -325,6 +325,12 @@ fn a_name_means_the_file_that_it_names() {
     fs::write(folder.path().join("a/notes.txt"), text(3, 5)).expect("written");
     assert_eq!(direct("./notes.txt"), blocks, "the text before is not there any more");
 
+    // So are those of a folder; what is no longer in it is no longer answered from.
+    fs::write(folder.path().join("a/more.txt"), text(4, 5)).expect("written");
+    assert!(direct(".") > blocks);
+    fs::remove_file(folder.path().join("a/more.txt")).expect("removed");
+    assert_eq!(direct("../a"), blocks);
+
     let missing = run("a", &["memory", "remove", name(&memory), "other.txt"]);
     assert!(failure(&missing).contains("no document \"other.txt\""));
     succeeds(&run("a", &["memory", "remove", name(&memory), "notes.txt", "notes.txt"]));

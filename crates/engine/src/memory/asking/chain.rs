@@ -39,13 +39,12 @@ impl Memory<'_> {
         let mut all = first;
         let mut found = Some(std::mem::take(&mut all.passages));
         let trail = follow(question, asking.hops, false, |question| {
-            let found = match found.take() {
-                Some(first) => first,
-                None => {
-                    let step = self.seek(question, asking, stage)?;
-                    all.timings.add(step.timings);
-                    step.passages
-                }
+            let found = if let Some(first) = found.take() {
+                first
+            } else {
+                let step = self.seek(question, asking, stage)?;
+                all.timings.add(step.timings);
+                step.passages
             };
             let mut passages = worth(found, |passage| passage.gain);
             passages.truncate(most);

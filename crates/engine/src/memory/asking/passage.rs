@@ -68,7 +68,8 @@ impl Passage {
     /// Some of it.
     pub(super) fn piece(&self, range: Range<usize>) -> Self {
         let text = self.text[range.clone()].to_owned();
-        let (start, core, kept) = (self.start + range.start, 0..text.len(), vec![0..text.len()]);
+        let (start, core) = (self.start + range.start, 0..text.len());
+        let kept = vec![core.clone()];
         Self { document: self.document.clone(), start, text, core, kept, ..*self }
     }
 
