@@ -315,6 +315,8 @@ pub(crate) enum Stage {
     Meaning,
     /// Ranking the best blocks by how probable they make the question
     Rerank,
+    /// Showing the model only what speaks of the question, not whole passages
+    Evidence,
     /// Copying codes and numbers letter by letter where what was found has long ones
     Wording,
 }
@@ -452,6 +454,9 @@ pub(crate) struct BenchMemory {
     /// How deep the texts are read
     #[arg(long, value_enum, default_value = "finder")]
     pub(crate) depth: Depth,
+    /// With --depth full: attend to what is kept of the passages instead of re-reading them
+    #[arg(long)]
+    pub(crate) attend: bool,
     /// Up to this length, read the text as one prompt too
     #[arg(long, value_name = "N", value_parser = tokens, default_value = "0")]
     pub(crate) dense: usize,

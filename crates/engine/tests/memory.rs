@@ -1,7 +1,7 @@
 //! Laws of a memory, on a tiny model: whatever the way there, the same memory; citations are the documents' bytes.
 use longleaf_engine::adaptive::Budget;
 use longleaf_engine::kernel::Compute;
-use longleaf_engine::memory::{Asking, Depth, Stages, framed_prompt};
+use longleaf_engine::memory::{Asking, Depth, Reply, Stages, framed_prompt};
 use longleaf_engine::store::{SectionId, StreamId};
 use longleaf_engine::{Document, Error, Memory, Model, Request, Sampling};
 use longleaf_memory::finder::{Head, Profile};
@@ -192,16 +192,19 @@ fn what_is_not_found_is_guessed_only_if_asked_for() {
     let mut memory = Memory::with_profile(&folder.path().join("m"), &model, profile()).unwrap();
     add(&mut memory, &document("book", &text(5, 1000)));
     let asking = asking(Stages { finder: true, lexical: true, meaning: true, rerank: true });
-    let mut ask = |guess: bool| {
-        let asking = Asking { guess, ..asking.clone() };
+    let mut ask = |guess: bool, evidence: bool| {
+        let asking = Asking { guess, evidence, ..asking.clone() };
         let question = "Which zeppelin did the archbishop buy?";
         memory.ask(question, &asking, &mut |_| (), &mut |_| ControlFlow::Continue(())).unwrap()
     };
-    let (refused, guessed) = (ask(false), ask(true));
+    let (refused, guessed) = (ask(false, true), ask(true, true));
     assert!(!refused.found && refused.answer.is_none() && refused.coverage.blocks_read == 0);
     assert!(!refused.citations.is_empty(), "what comes nearest");
     assert!(!guessed.found && guessed.answer.is_some() && guessed.coverage.blocks_read > 0);
     assert_eq!(refused.confidence.to_bits(), guessed.confidence.to_bits());
+    // Without the choice of sentences all of a passage is read.
+    let tokens = |reply: &Reply| reply.answer.as_ref().unwrap().prompt_tokens;
+    assert!(tokens(&ask(true, false)) > tokens(&guessed));
 }
 
 /// Tokens end within characters: no place of one is a place to cut the question.
@@ -456,7 +459,7 @@ fn a_question_attends_to_what_is_kept_of_its_passages() {
         memory.ask(question, asking, &mut |_| (), &mut |_| ControlFlow::Continue(())).unwrap()
     };
     let (all, none) = (ask(1 << 30, &asking), ask(0, &asking));
-    let tokens = |reply: &longleaf_engine::memory::Reply| reply.answer.as_ref().unwrap().tokens.clone();
+    let tokens = |reply: &Reply| reply.answer.as_ref().unwrap().tokens.clone();
     assert_eq!((tokens(&all), &all.citations), (tokens(&none), &none.citations), "whatever stays in RAM");
     let seen = all.coverage;
     assert!(seen.blocks_read == 0 && (2..=6).contains(&seen.blocks_attended), "{seen:?}");

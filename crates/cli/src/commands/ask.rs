@@ -35,8 +35,8 @@ pub(crate) fn ask(args: &Ask, settings: &Settings) -> Result<()> {
         ..Asking::default().request
     };
     let Ask { candidates, passages, hops, attend, guess, .. } = *args;
-    let wording = !args.without.contains(&Stage::Wording);
-    let asking = Asking { stages, candidates, passages, hops, attend, guess, wording, request };
+    let [evidence, wording] = [Stage::Evidence, Stage::Wording].map(|stage| !args.without.contains(&stage));
+    let asking = Asking { stages, candidates, passages, hops, attend, guess, evidence, wording, request };
     let interrupted = interrupt()?;
     let mut printed = Ok(());
     let bar = output::bar("{spinner} {msg}");

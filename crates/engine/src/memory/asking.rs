@@ -29,6 +29,7 @@ use std::time::Instant;
 
 /// How a question is answered. Every stage can be left out, to measure what it does.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches, not states")]
 pub struct Asking {
     /// Which stages to go through.
     pub stages: Stages,
@@ -44,6 +45,9 @@ pub struct Asking {
     pub attend: bool,
     /// Answer from the best passages even where it would be said that nothing was found.
     pub guess: bool,
+    /// Of a passage, show the model only the sentences around what was ranked that speak of the question; otherwise all
+    /// of it.
+    pub evidence: bool,
     /// Copy codes and numbers letter by letter where what was found has long ones: see [`Wording::codes`].
     pub wording: bool,
     /// The answer's generation: sampling, stop strings, length. Its prompt is replaced.
@@ -69,7 +73,8 @@ impl Default for Asking {
         let stages = Stages { finder: true, lexical: true, meaning: true, rerank: true };
         let request = Request { stop_circles: true, ..Request::default() };
         let (candidates, passages, hops) = (8, None, 0);
-        Self { stages, candidates, passages, hops, attend: false, guess: false, wording: true, request }
+        let (attend, guess, evidence, wording) = (false, false, true, true);
+        Self { stages, candidates, passages, hops, attend, guess, evidence, wording, request }
     }
 }
 
@@ -231,7 +236,7 @@ impl Memory<'_> {
         let Sought { mut passages, rarity, near, found, confidence, located, timings, trail } = sought;
         let ranked = passages.iter().map(Passage::hit).collect();
         passages.truncate(near);
-        for passage in passages.iter_mut().filter(|_| !follows) {
+        for passage in passages.iter_mut().filter(|_| asking.evidence && !follows) {
             narrow(passage);
             passage.focus(question, &rarity);
         }

@@ -279,7 +279,7 @@ struct Asked {
 /// Ask a memory, at first with nothing of it and of the model in the page cache, then some more times.
 fn ask(args: &BenchMemory, settings: &Settings, folder: &Path, question: &str) -> Result<Asked> {
     let request = Request { max_tokens: Some(args.decode), ignore_end: true, ..Request::default() };
-    let asking = Asking { request, ..Asking::default() };
+    let asking = Asking { request, attend: args.attend, ..Asking::default() };
     for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())?.flatten() {
         machine::drop_cache(&entry.path());
     }
