@@ -106,19 +106,21 @@ impl<'m> Prose<'m> {
         text
     }
 
-    /// Different words of 3 to 10 lower-case letters, in the order of the alphabet: at least `count`, if the texts have
-    /// so many.
+    /// Different words of 3 to 10 lower-case letters, in the order of the alphabet: those of the first sentences that
+    /// have `count`, if the texts have so many. What was read before for other tasks changes nothing.
     pub(crate) fn vocabulary(&mut self, count: usize) -> Result<Vec<String>, Error> {
         let (mut words, mut seen) = (BTreeSet::new(), 0);
         loop {
-            for sentence in &self.sentences[seen..] {
+            while words.len() < count
+                && let Some(sentence) = self.sentences.get(seen)
+            {
+                seen += 1;
                 let bare = sentence.text.split(|c: char| !c.is_ascii_alphabetic() && c != '\'' && c != '-');
                 let plain = |word: &&str| {
                     (3..=10).contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_lowercase())
                 };
                 words.extend(bare.filter(plain).map(str::to_owned));
             }
-            seen = self.sentences.len();
             if words.len() >= count || self.unread.is_empty() {
                 return Ok(words.into_iter().collect());
             }
@@ -207,6 +209,8 @@ mod tests {
             prose.with(3, &[(0, "A."), (2, "B."), (2, "C."), (3, "D.")]),
             "A. One. Two goes on.\nB. C. Three.\nD."
         );
+        // All is read by now, and the first word is in the first text all the same.
+        assert_eq!(prose.vocabulary(1).unwrap(), ["goes"]);
         assert_eq!(prose.vocabulary(100).unwrap(), ["goes", "last"]);
         // What fits is what is said to fit, nearly to the token.
         for wanted in [5, 9, 14] {
