@@ -242,9 +242,7 @@ fn codes_in_answers_are_those_of_the_text() {
         let text = reply.answer.expect("an answer").text;
         let words = text.split(|c: char| c.is_ascii() && !c.is_ascii_alphanumeric() && !"-_'".contains(c));
         let numbers = words.map(str::to_owned).filter(|word| word.contains(|c: char| c.is_ascii_digit()));
-        // Numbers of one digit or two may have been counted.
-        let counted = |word: &str| word.len() <= 2 && word.bytes().all(|byte| byte.is_ascii_digit());
-        numbers.filter(|word| word != "c6de00b0-6668" && !counted(word)).count()
+        numbers.filter(|word| word != "c6de00b0-6668").count()
     };
     assert_eq!(invented(true), 0);
     assert!(invented(false) > 0, "this model says anything");
