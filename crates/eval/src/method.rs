@@ -138,11 +138,12 @@ impl<'m> Answering<'m> {
         let taken = if let Some(known) = known {
             Taken { blocks: None, confidence: None, read: None, added_tokens: None, ..known }
         } else {
-            let text = frame.prompt(&selection.text);
-            let wording = worded.then(|| Wording::new(&text)).map(|words| match item.pose {
-                Pose::Count { .. } => words.each_once().numbered(),
-                Pose::Chain { trail: true, .. } => words.besides(&item.frame.after).each_once(),
-                _ => words.besides(&item.frame.after),
+            let words = || Wording::new(&frame.prompt(&selection.text)).besides(&item.frame.after);
+            let wording = worded.then(|| match item.pose {
+                // What was counted is all of the answer: no word of the question or its frame is.
+                Pose::Count { .. } => Wording::new(&selection.text).each_once().numbered(),
+                Pose::Chain { trail: true, .. } => words().each_once(),
+                _ => words(),
             });
             let answer = self.generate(item.max_tokens, prompt.clone(), wording, watch)?;
             Taken {
