@@ -192,7 +192,7 @@ pub struct Reply {
     pub confidence: f64,
     /// The passages, best first; if nothing was found, those that come nearest.
     pub citations: Vec<Citation>,
-    /// The names that were asked about in their turn (see [`Asking::hops`]), in their order.
+    /// The names that the steps led to (see [`Asking::hops`]), in their order; the last step's were not asked about.
     pub trail: Vec<String>,
     /// All text that was looked at closely, best first; the first [`Coverage::blocks_read`] of it were re-read.
     pub ranked: Vec<Hit>,
