@@ -289,6 +289,10 @@ pub(crate) struct Ask {
     /// Ask again about the names that were found, at most so many times: for questions whose answer takes several steps
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) hops: usize,
+    /// A sentence worded as what is looked for, such as "John went to the garden."; may be given several times. Only
+    /// sentences that have a word of the question are read then, those first that are worded most like one of these
+    #[arg(long, value_name = "SENTENCE")]
+    pub(crate) like: Vec<String>,
     /// Attend to what a memory of full depth (`add --depth full`) keeps of the passages, instead of re-reading them
     #[arg(long)]
     pub(crate) attend: bool,

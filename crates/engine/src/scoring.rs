@@ -8,8 +8,9 @@ use crate::sampler::{best, log_prob};
 use crate::{Error, Model};
 use longleaf_kernel::KvFormat;
 use longleaf_memory::adaptive::Statistics;
-use longleaf_model::{Batch, Decoder, PREFILL_TOKENS, Scratch};
+use longleaf_model::{Batch, Decoder, Dense, PREFILL_TOKENS, Scratch, Visible};
 use longleaf_text::TokenId;
+use std::sync::Arc;
 
 /// What a model makes of some tokens, given those before them.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -117,11 +118,41 @@ pub fn score_watched(
 /// the same sequence. All go through the layers together, as many rows at once as make products fast; what comes out
 /// for one does not depend on the others. Only for sequences that fit the model's window.
 pub fn log_probs(decoder: &Decoder, sequences: &[(Vec<TokenId>, usize)]) -> Vec<Vec<f64>> {
+    let lengths = all_but_last(sequences);
+    let batch = Batch::new(decoder.config(), decoder.compute(), KvFormat::default(), &lengths);
+    log_probs_of(decoder, batch, sequences)
+}
+
+/// `ln p` of the tokens of each of `sequences`, given `beginning`, which has at least one, and those before it in the
+/// same sequence. The beginning is read once. Only for sequences that fit the model's window with it.
+pub fn log_probs_after(
+    decoder: &Decoder,
+    beginning: &[TokenId],
+    sequences: &[Vec<TokenId>],
+) -> Vec<Vec<f64>> {
+    let (config, compute) = (decoder.config(), Arc::clone(decoder.compute()));
+    let (last, read) = beginning.split_last().expect("something stands before the first token");
+    let mut dense = Dense::new(config, compute, KvFormat::default(), Visible::All, beginning.len());
+    let (mut scratch, mut hidden) = (Scratch::new(), Vec::new());
+    for (index, piece) in read.chunks(PREFILL_TOKENS).enumerate() {
+        let first = index * PREFILL_TOKENS;
+        decoder.embed(piece, &mut hidden);
+        let rows = first..first + piece.len();
+        let Ok(()) = decoder.run_layers(0..config.layers, rows, &mut hidden, &mut dense, &mut scratch);
+    }
+    let sequences: Vec<_> = sequences.iter().map(|tokens| ([&[*last][..], tokens].concat(), 1)).collect();
+    log_probs_of(decoder, Batch::after(&dense, &all_but_last(&sequences)), &sequences)
+}
+
+/// The last token of a sequence is a target only.
+fn all_but_last(sequences: &[(Vec<TokenId>, usize)]) -> Vec<usize> {
+    sequences.iter().map(|(tokens, _)| tokens.len().saturating_sub(1)).collect()
+}
+
+fn log_probs_of(decoder: &Decoder, mut batch: Batch, sequences: &[(Vec<TokenId>, usize)]) -> Vec<Vec<f64>> {
     const LOGIT_ROWS: usize = 32;
     let (config, compute) = (decoder.config(), decoder.compute());
-    // The last token of a sequence is a target only.
-    let lengths: Vec<usize> = sequences.iter().map(|(tokens, _)| tokens.len().saturating_sub(1)).collect();
-    let mut batch = Batch::new(config, compute, KvFormat::default(), &lengths);
+    let lengths = all_but_last(sequences);
     let (mut read, mut targets) = (Vec::new(), Vec::new());
     for (index, (tokens, first)) in sequences.iter().enumerate() {
         assert!(*first > 0, "the first token has nothing before it");

@@ -186,6 +186,46 @@ fn citations_are_the_documents_own_bytes() {
 }
 
 #[test]
+fn sentences_worded_as_an_example_are_found_among_many_with_the_same_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model(2);
+    let lines = text(5, 3000);
+    let mut book: Vec<&str> = lines.lines().collect();
+    assert!(book.iter().filter(|line| line.contains("Cordelia")).count() > 500);
+    book.insert(700, "Cordelia went to the office.");
+    book.insert(1900, "Cordelia travelled to the hallway.");
+    book.insert(2500, "Edgar went to the office.");
+    let book = book.join("\n");
+    let mut memory = Memory::with_profile(&folder.path().join("m"), &model, profile()).unwrap();
+    add(&mut memory, &document("book", &book));
+    let like = vec!["John went to the garden.".to_owned(), "Ann moved to the kitchen.".to_owned()];
+    let mut found = |like: &[String], rerank: bool, passages: Option<usize>| {
+        let stages = Stages { finder: true, lexical: true, meaning: true, rerank };
+        let asking = Asking { like: like.to_vec(), passages, ..asking(stages) };
+        let finding = memory.find("Where is Cordelia?", &asking, &mut |_| ()).unwrap();
+        let excerpts = finding.excerpts.into_iter().take(finding.near);
+        excerpts
+            .map(|excerpt| (excerpt.text, excerpt.start as usize..excerpt.end as usize))
+            .collect::<Vec<_>>()
+    };
+    let best = found(&like, false, Some(2));
+    let texts: Vec<&str> = best.iter().map(|(text, _)| text.as_str()).collect();
+    assert_eq!(texts, ["Cordelia went to the office.", "Cordelia travelled to the hallway."]);
+    assert!(best.iter().all(|(text, bytes)| book[bytes.clone()] == *text));
+    // This model's opinion of sentences is worth nothing, but it cannot make any other sentence alike.
+    assert!(found(&like, true, None).iter().all(|(text, _)| text.contains("Cordelia")));
+    assert!(found(&["...".to_owned()], false, None).is_empty(), "nothing is like no words");
+    let asking = Asking { like, ..asking(Stages { rerank: false, ..Asking::default().stages }) };
+    let mut ask =
+        |question| memory.ask(question, &asking, &mut |_| (), &mut |_| ControlFlow::Continue(())).unwrap();
+    let reply = ask("Where is Cordelia?");
+    assert!(reply.found && reply.answer.is_some());
+    assert_eq!(reply.citations[0].quote, "Cordelia went to the office.");
+    let reply = ask("Where is Zzyzx?");
+    assert!(!reply.found && reply.answer.is_none() && reply.citations.is_empty());
+}
+
+#[test]
 fn what_is_not_found_is_guessed_only_if_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     let model = model(2);

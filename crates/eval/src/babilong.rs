@@ -37,6 +37,8 @@ struct Story {
 struct Prompt {
     before: String,
     after: String,
+    /// The facts of its examples.
+    facts: Vec<String>,
 }
 
 /// BABILong over a folder of data: `babi` and `prose`.
@@ -86,7 +88,8 @@ impl<'m> Babilong<'m> {
                 .replace("{examples}", part("examples")?)
                 .replace("{post_prompt}", part("post_prompt")?);
             let (before, after) = filled.split_once("{context}")?;
-            Some(Prompt { before: before.to_owned(), after: after.to_owned() })
+            let facts = facts(part("examples")?);
+            Some(Prompt { before: before.to_owned(), after: after.to_owned(), facts })
         });
         let prompt = prompt.ok_or(Error::Format { path, expected: "a prompt with its template", line: 0 })?;
         Ok((stories, prompt))
@@ -142,9 +145,9 @@ impl Source for Babilong<'_> {
         let labels: &[&str] = if task == "qa5" { &GIVING } else { &PLACES };
         let labels = labels.iter().map(|label| (*label).to_owned()).collect();
         let pose = if task == "qa2" || task == "qa3" {
-            Pose::Chain { question: question.clone(), hops: 2, passages: 16, trail: false }
+            Pose::Chain { question: question.clone(), hops: 2, passages: 32, trail: false }
         } else {
-            Pose::Find { questions: vec![question.clone()], passages: 8, read: Reading::Spread }
+            Pose::Find { questions: vec![question.clone()], passages: 16, read: Reading::Spread }
         };
         Ok(Some(Item {
             task: task.to_owned(),
@@ -160,9 +163,17 @@ impl Source for Babilong<'_> {
             max_tokens: ANSWER,
             quotes: false,
             parts: Vec::new(),
+            like: prompt.facts.clone(),
             needs: story.needs.iter().map(|at| story.facts[*at].clone()).collect(),
         }))
     }
+}
+
+/// The facts of a prompt's examples: their sentences that are neither question nor answer.
+fn facts(examples: &str) -> Vec<String> {
+    let stories = examples.lines().filter(|line| !line.starts_with(['<']) && !line.starts_with("Answer:"));
+    let sentences = stories.flat_map(|story| story.split_inclusive(['.', '?'])).map(str::trim);
+    sentences.filter(|sentence| sentence.ends_with('.')).map(str::to_owned).collect()
 }
 
 /// All questions of a file, each with the facts that its story has told so far. An error names the line.
@@ -213,6 +224,14 @@ mod tests {
         assert_eq!((stories[2].facts.len(), stories[2].answer.as_str()), (2, "hallway"));
         assert_eq!(super::stories("1 Fact.\nnothing\n"), Err(2));
         assert_eq!(super::stories("1 Where?\there\t7\n"), Err(1));
+    }
+
+    #[test]
+    fn examples_have_facts() {
+        let examples = "<example>\nAnn went home. Ben left. Where is Ann?\nAnswer: Ann is at home.\n</example>\n\n\
+                        <example>\nBen came. Who came?\nAnswer: Ben\n</example>";
+        assert_eq!(facts(examples), ["Ann went home.", "Ben left.", "Ben came."]);
+        assert!(facts("").is_empty());
     }
 
     #[test]

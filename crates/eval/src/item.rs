@@ -33,6 +33,9 @@ pub struct Item {
     pub needs: Vec<String>,
     /// Where several things are asked for at once: the prompt for each of the pose's questions by itself.
     pub parts: Vec<Frame>,
+    /// The statements of the prompt's examples, where what is looked for is worded as they are. Longleaf looks for
+    /// sentences like them.
+    pub like: Vec<String>,
 }
 
 /// A prompt with a place for the context.

@@ -273,8 +273,10 @@ impl<'m> Answering<'m> {
                 _ => all.stages,
             };
             let candidates = if stages.rerank { all.candidates.max(passages) } else { passages };
-            Asking { stages, passages: Some(passages), candidates, ..all }
+            let like = if method == Method::Longleaf { item.like.clone() } else { Vec::new() };
+            Asking { stages, passages: Some(passages), candidates, like, ..all }
         };
+        let whole = |passages: &[&str]| passages.iter().map(|passage| (*passage).to_owned()).collect();
         let mut found = Found::default();
         let mut trail = chain::Trail::default();
         match &item.pose {
@@ -316,6 +318,8 @@ impl<'m> Answering<'m> {
             }
         }
         let mut selection = match (method, &item.pose) {
+            // Nothing else was found.
+            _ if method == Method::Longleaf && !item.like.is_empty() => found.selection(whole),
             (Method::Longleaf, Pose::Find { questions, read, .. }) if *read != Reading::Whole => {
                 let rarity = memory.rarity(&questions.join(" "))?;
                 let keep = if *read == Reading::Spread { Keep::Evidence } else { Keep::Others };
@@ -326,7 +330,7 @@ impl<'m> Answering<'m> {
                 let rarity = memory.rarity(&asked.join(" "))?;
                 found.selection(|passages| narrow(passages, &asked, &rarity, Keep::Evidence))
             }
-            _ => found.selection(|passages| passages.iter().map(|passage| (*passage).to_owned()).collect()),
+            _ => found.selection(whole),
         };
         if matches!(item.pose, Pose::Chain { trail: true, .. }) && !trail.names.is_empty() {
             selection.text = format!("Found step by step: {}", trail.names.join(", "));

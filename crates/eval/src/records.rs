@@ -207,6 +207,7 @@ impl Source for Records<'_> {
             max_tokens: answer,
             quotes: true,
             parts: Vec::new(),
+            like: Vec::new(),
             needs: vec![asked.value.clone()],
         }))
     }

@@ -72,6 +72,7 @@ impl Source for Echo {
             max_tokens: 4,
             quotes: false,
             parts: Vec::new(),
+            like: Vec::new(),
             needs: Vec::new(),
         }))
     }

@@ -92,6 +92,7 @@ impl Source for Xquad {
             max_tokens: ANSWER,
             quotes: true,
             parts: Vec::new(),
+            like: Vec::new(),
             needs: Vec::new(),
         }))
     }

@@ -257,3 +257,35 @@ fn sequences_side_by_side_are_as_alone() {
         }
     }
 }
+
+#[test]
+fn sequences_behind_one_beginning_are_as_if_each_had_read_it() {
+    for name in MODELS {
+        let decoder = load(name, 2);
+        let vocab = decoder.config().vocab_size;
+        let (before, lengths) = (131, [1, 130, 7]);
+        let tokens = prompt(&decoder, before + lengths.iter().sum::<usize>());
+        let longest = before + 130;
+        let dense = || {
+            let compute = Arc::clone(decoder.compute());
+            Dense::new(decoder.config(), compute, KvFormat::Bf16, Visible::All, longest)
+        };
+        let mut beginning = dense();
+        bits(&decoder, &mut beginning, &tokens[..before], &[]);
+        let mut batch = Batch::after(&beginning, &lengths);
+        let (mut scratch, mut together) = (Scratch::new(), Vec::new());
+        decoder
+            .forward_all(&tokens[before..], 0, &mut batch, &mut scratch, &mut |_, logits| {
+                together.extend(logits.iter().map(|x| x.to_bits()));
+            })
+            .expect("dense attention cannot fail");
+        let mut start = 0;
+        for length in lengths {
+            let own = &tokens[before + start..before + start + length];
+            let expected = bits(&decoder, &mut dense(), &[&tokens[..before], own].concat(), &[before]);
+            let found = &together[start * vocab..(start + length) * vocab];
+            assert!(expected[before * vocab..] == *found, "{name}: {length} tokens");
+            start += length;
+        }
+    }
+}

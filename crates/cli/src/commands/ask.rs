@@ -36,7 +36,9 @@ pub(crate) fn ask(args: &Ask, settings: &Settings) -> Result<()> {
     };
     let Ask { candidates, passages, hops, attend, guess, .. } = *args;
     let [evidence, wording] = [Stage::Evidence, Stage::Wording].map(|stage| !args.without.contains(&stage));
-    let asking = Asking { stages, candidates, passages, hops, attend, guess, evidence, wording, request };
+    let like = args.like.clone();
+    let asking =
+        Asking { stages, candidates, passages, hops, like, attend, guess, evidence, wording, request };
     let interrupted = interrupt()?;
     let mut printed = Ok(());
     let bar = output::bar("{spinner} {msg}");

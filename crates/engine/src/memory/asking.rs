@@ -1,4 +1,5 @@
 //! A question to a memory: locate, re-rank, re-read or attend, answer.
+mod alike;
 mod answer;
 pub mod chain;
 mod evidence;
@@ -40,6 +41,9 @@ pub struct Asking {
     /// Ask again about the names that were found, so many times at most: for questions whose answer takes several
     /// steps. What all steps found is read together.
     pub hops: usize,
+    /// Sentences worded as those that are looked for: if there are any, only sentences that have a word of the question
+    /// are found, those first that are worded most like one of these, and no others are read or ranked.
+    pub like: Vec<String>,
     /// Attend in every layer to the keys and values that a memory of full depth keeps of the passages, instead of
     /// reading them again.
     pub attend: bool,
@@ -72,9 +76,9 @@ impl Default for Asking {
     fn default() -> Self {
         let stages = Stages { finder: true, lexical: true, meaning: true, rerank: true };
         let request = Request { stop_circles: true, ..Request::default() };
-        let (candidates, passages, hops) = (8, None, 0);
+        let (candidates, passages, hops, like) = (8, None, 0, Vec::new());
         let (attend, guess, evidence, wording) = (false, false, true, true);
-        Self { stages, candidates, passages, hops, attend, guess, evidence, wording, request }
+        Self { stages, candidates, passages, hops, like, attend, guess, evidence, wording, request }
     }
 }
 
@@ -236,7 +240,8 @@ impl Memory<'_> {
         let Sought { mut passages, rarity, near, found, confidence, located, timings, trail } = sought;
         let ranked = passages.iter().map(Passage::hit).collect();
         passages.truncate(near);
-        for passage in passages.iter_mut().filter(|_| asking.evidence && !follows) {
+        let chosen = follows || !asking.like.is_empty();
+        for passage in passages.iter_mut().filter(|_| asking.evidence && !chosen) {
             narrow(passage);
             passage.focus(question, &rarity);
         }
@@ -312,6 +317,16 @@ impl Memory<'_> {
 
         stage(Stage::Locate);
         let asked = Instant::now();
+        if !asking.like.is_empty() {
+            let rarity = self.rarity(question)?;
+            let passages = self.alike(question, asking, &rarity, stage)?;
+            timings.locate_s = asked.elapsed().as_secs_f64();
+            let near = passages.len().min(asking.passages.unwrap_or(alike::MOST));
+            let view = self.view.as_ref().expect("made before");
+            let located = Located { total: view.finder.blocks().len(), ..Located::default() };
+            let (found, confidence, trail) = (near > 0, 0.0, Trail::default());
+            return Ok(Sought { passages, rarity, near, found, confidence, located, timings, trail });
+        }
         let located = self.locate(question, asking)?;
         timings.locate_s = asked.elapsed().as_secs_f64();
 

@@ -64,6 +64,7 @@ impl Ruler<'_> {
             max_tokens: CWE_ANSWER,
             quotes: true,
             parts: Vec::new(),
+            like: Vec::new(),
             needs: Vec::new(),
         })
     }
@@ -114,6 +115,7 @@ impl Ruler<'_> {
             max_tokens: FWE_ANSWER,
             quotes: true,
             parts: Vec::new(),
+            like: Vec::new(),
             needs: Vec::new(),
         })
     }

@@ -172,6 +172,7 @@ impl Ruler<'_> {
             max_tokens: ANSWER,
             quotes: false,
             parts: Vec::new(),
+            like: Vec::new(),
             needs,
         }))
     }

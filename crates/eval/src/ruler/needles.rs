@@ -146,6 +146,7 @@ impl Ruler<'_> {
             max_tokens: ANSWER,
             quotes: true,
             parts,
+            like: Vec::new(),
         })
     }
 

@@ -66,6 +66,7 @@ impl Ruler<'_> {
             max_tokens: ANSWER,
             quotes: true,
             parts: Vec::new(),
+            like: Vec::new(),
             needs: Vec::new(),
         })
     }

@@ -7,22 +7,35 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// Sequences that lie end to end: row `r` of the pass belongs to the one in whose range `r` is, and stands there at
-/// the position that it has within the range. Every sequence gets the numbers that it would get alone.
+/// the position that it has within the range, behind what all of them begin with. Every sequence gets the numbers that
+/// it would get alone.
 #[derive(Debug)]
 pub struct Batch {
+    /// Tokens that all of them begin with.
+    before: usize,
     sequences: Vec<(Range<usize>, Dense)>,
 }
 
 impl Batch {
     /// Sequences of so many tokens each.
     pub fn new(config: &Config, compute: &Arc<Compute>, format: KvFormat, lengths: &[usize]) -> Self {
+        let dense = |length| Dense::new(config, Arc::clone(compute), format, Visible::All, length);
+        Self::of(0, lengths, dense)
+    }
+
+    /// Sequences that each go on from `beginning`, by so many tokens.
+    pub fn after(beginning: &Dense, lengths: &[usize]) -> Self {
+        Self::of(beginning.len(), lengths, |_| beginning.clone())
+    }
+
+    fn of(before: usize, lengths: &[usize], mut dense: impl FnMut(usize) -> Dense) -> Self {
         let mut start = 0;
         let sequence = |length: &usize| {
             let rows = start..start + length;
             start = rows.end;
-            (rows, Dense::new(config, Arc::clone(compute), format, Visible::All, *length))
+            (rows, dense(*length))
         };
-        Self { sequences: lengths.iter().map(sequence).collect() }
+        Self { before, sequences: lengths.iter().map(sequence).collect() }
     }
 }
 
@@ -51,7 +64,8 @@ impl Attention for Batch {
                 values: &qkv.values[own(key)],
                 key_bias: qkv.key_bias,
             };
-            dense.attend(layer, start - sequence.start..end - sequence.start, part, &mut out[own(query)])?;
+            let places = self.before + start - sequence.start..self.before + end - sequence.start;
+            dense.attend(layer, places, part, &mut out[own(query)])?;
         }
         Ok(())
     }

@@ -25,8 +25,8 @@ pub enum Visible {
     },
 }
 
-/// The keys and values of one sequence, attended to without choice.
-#[derive(Debug)]
+/// The keys and values of one sequence, attended to without choice. A clone goes on from there by itself.
+#[derive(Debug, Clone)]
 pub struct Dense {
     compute: Arc<Compute>,
     format: KvFormat,
@@ -46,7 +46,7 @@ pub struct Dense {
 }
 
 /// One layer's keys and values: the sinks in blocks of their own, then block after block.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Layer {
     sinks: usize,
     /// `i64::MAX` for everything.

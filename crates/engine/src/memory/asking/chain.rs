@@ -4,7 +4,7 @@
 //! question ─► passages ─► sentences that name what was asked about ─► names in them
 //!          ─► the question about each name, in the place of what led to it ─► passages ─► …
 //! ```
-use super::{Asking, Excerpt, Keep, Passage, Sought, Stage, evidence};
+use super::{Asking, Excerpt, Keep, Passage, Sought, Stage, alike, evidence};
 use crate::Error;
 use crate::memory::Memory;
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,7 +35,8 @@ impl Memory<'_> {
         asking: &Asking,
         stage: &mut dyn FnMut(Stage),
     ) -> Result<Sought, Error> {
-        let most = asking.passages.unwrap_or(asking.candidates);
+        let chosen = !asking.like.is_empty();
+        let most = asking.passages.unwrap_or(if chosen { alike::MOST } else { asking.candidates });
         let mut all = first;
         let mut found = Some(std::mem::take(&mut all.passages));
         let trail = follow(question, asking.hops, false, |question| {
@@ -57,14 +58,17 @@ impl Memory<'_> {
             }
             Ok::<_, Error>(excerpts)
         })?;
-        let asked = [&[question.to_owned()][..], &trail.links, &trail.names].concat();
-        let rarity = self.rarity(&asked.join(" "))?;
-        let texts: Vec<&str> = all.passages.iter().map(|passage| passage.text.as_str()).collect();
-        let kept = evidence(&texts, &asked, &rarity, Keep::Evidence);
-        // Each step has a source of its own.
-        let pieces = all.passages.iter().zip(kept);
-        all.passages =
-            pieces.flat_map(|(passage, kept)| kept.into_iter().map(|range| passage.piece(range))).collect();
+        if !chosen {
+            let asked = [&[question.to_owned()][..], &trail.links, &trail.names].concat();
+            let rarity = self.rarity(&asked.join(" "))?;
+            let texts: Vec<&str> = all.passages.iter().map(|passage| passage.text.as_str()).collect();
+            let kept = evidence(&texts, &asked, &rarity, Keep::Evidence);
+            // Each step has a source of its own.
+            let pieces = all.passages.iter().zip(kept);
+            all.passages = pieces
+                .flat_map(|(passage, kept)| kept.into_iter().map(|range| passage.piece(range)))
+                .collect();
+        }
         all.near = all.passages.len();
         all.trail = trail;
         Ok(all)
@@ -190,7 +194,8 @@ fn sentences(text: &str) -> impl Iterator<Item = &str> {
     text.split(['\n', '.', '!', '?']).map(str::trim).filter(|sentence| !sentence.is_empty())
 }
 
-fn words(text: &str) -> impl Iterator<Item = &str> {
+/// The words of a text that may name something.
+pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !c.is_alphanumeric()).filter(|word| word.len() > 1 && !COMMON.contains(word))
 }
 

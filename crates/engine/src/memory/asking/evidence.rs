@@ -192,13 +192,13 @@ fn words(text: &str) -> BTreeSet<String> {
 
 /// The words of a text. What hyphens and underscores join is one word: a name of five parts (a UUID) counts no more
 /// among the words that look-alikes share than a name of one.
-fn written(text: &str) -> impl Iterator<Item = &str> {
+pub(super) fn written(text: &str) -> impl Iterator<Item = &str> {
     let words = text.split(|c: char| !is_word(c)).map(|word| word.trim_matches(['-', '_']));
     words.filter(|word| !word.is_empty())
 }
 
 /// Lower case, without the s of a plural.
-fn normal(word: &str) -> String {
+pub(super) fn normal(word: &str) -> String {
     let word = word.to_lowercase();
     word.strip_suffix('s').map_or(word.clone(), str::to_owned)
 }

@@ -16,12 +16,17 @@ impl Rarity {
 
     /// The idf of the rarest term of `word`. Of words that the memory has not, or that were not asked for, 1.
     pub fn of(&self, word: &str) -> f64 {
+        self.known(word).unwrap_or(1.0)
+    }
+
+    /// The same, of words that the memory has.
+    pub(super) fn known(&self, word: &str) -> Option<f64> {
         let mut rarest = None;
         for_each_term(word, Analysis::default(), &mut |_, term| {
             let idf = self.0.get(term).copied();
             rarest = [rarest, idf].into_iter().flatten().reduce(f64::max);
         });
-        rarest.unwrap_or(1.0)
+        rarest
     }
 
     /// The same of a term as the index has it: stems are not stemmed again.
