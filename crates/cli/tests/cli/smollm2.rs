@@ -238,6 +238,46 @@ fn an_answer_that_takes_two_steps_is_found_by_asking_again() {
 }
 
 #[test]
+fn examples_say_how_what_is_looked_for_is_worded() {
+    if !fetched() || answer(&["doctor", "--json"])["kernels"]["used"] == "scalar" {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("diary.txt");
+    let facts = [
+        "The curate went to the bakery.",
+        "The sexton travelled to the mill.",
+        "The curate travelled to the chapel.",
+        "The curate journeyed back to the school.",
+    ];
+    let haystack = haystack();
+    assert!(haystack.matches("The curate").count() > 50);
+    let lines: Vec<&str> = haystack.lines().collect();
+    let parts = lines.chunks(lines.len() / 5).map(|part| part.join("\n"));
+    let text: Vec<String> = parts.zip(facts).map(|(part, fact)| format!("{part}\n{fact}\n")).collect();
+    std::fs::write(&file, text.concat()).expect("written");
+    let quotes = |like: &[&str]| {
+        let mut args =
+            vec!["ask", file.to_str().expect("utf-8"), "Where is the curate?", "--json", "-n", "24"];
+        like.iter().for_each(|like| args.extend(["--like", like]));
+        let reply = answer(&args);
+        let citations = reply["citations"].as_array().expect("a list").iter();
+        let quotes: Vec<String> =
+            citations.map(|citation| citation["quote"].as_str().expect("text").to_owned()).collect();
+        (quotes, reply)
+    };
+    let (found, reply) = quotes(&["John went to the garden.", "Ann moved to the kitchen."]);
+    for (fact, wanted) in facts.iter().zip([true, false, true, true]) {
+        assert_eq!(found.iter().any(|quote| quote == fact), wanted, "{fact}: {reply}");
+    }
+    let all = quotes(&[]).0;
+    assert!(
+        facts.iter().filter(|fact| all.iter().any(|quote| quote.contains(**fact))).count() < 3,
+        "{all:?}"
+    );
+}
+
+#[test]
 fn quality_of_long_texts_has_a_floor() {
     if !fetched() || answer(&["doctor", "--json"])["kernels"]["used"] == "scalar" {
         return;

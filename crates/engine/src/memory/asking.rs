@@ -7,6 +7,7 @@ mod fusion;
 mod passage;
 mod rarity;
 mod rerank;
+mod sentence;
 
 pub(super) use answer::after;
 pub use answer::prompt;

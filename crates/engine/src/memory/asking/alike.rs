@@ -14,8 +14,7 @@
 //! passages are ranked by the question. Each counts as a share of the best that a sentence with the same word of the
 //! question has; either may fail alone (*Mary took the milk there* after examples of going; models that expect the
 //! examples' own names), both together seldom do (`docs/experiments.md`).
-use super::answer::sentences;
-use super::evidence::{normal, written};
+use super::sentence::{normal, sentences, words, written};
 use super::{Asking, Passage, Rarity, Stage, chain};
 use crate::memory::Memory;
 use crate::scoring::log_probs_after;
@@ -113,7 +112,7 @@ fn telling<'q>(question: &'q str, rarity: &Rarity) -> Vec<(&'q str, f64)> {
 
 /// The place of the rarest telling word that a sentence has.
 fn weightiest(sentence: &str, telling: &[(&str, f64)]) -> Option<usize> {
-    let there: BTreeSet<String> = written(sentence).map(normal).collect();
+    let there = words(sentence);
     telling.iter().position(|(word, _)| there.contains(&normal(word)))
 }
 

@@ -1,4 +1,5 @@
 //! From passages to an answer's sources.
+use super::sentence::sentences;
 use super::{Citation, Passage};
 use crate::{Error, Model, Request};
 use longleaf_text::{Message, Role, TokenId};
@@ -86,16 +87,6 @@ pub(super) fn cite(passages: &[Passage], question: &str, answer: &str) -> Vec<Ci
             }
         })
         .collect()
-}
-
-/// Sentences or lines, without the white space around them.
-pub(super) fn sentences(text: &str) -> impl Iterator<Item = Range<usize>> {
-    let mut start = 0;
-    text.split_inclusive(['.', '!', '?', '\n']).filter_map(move |piece| {
-        let (at, end) = (start + piece.len() - piece.trim_start().len(), start + piece.trim_end().len());
-        start += piece.len();
-        (end > at).then_some(at..end)
-    })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! question ─► passages ─► sentences that name what was asked about ─► names in them
 //!          ─► the question about each name, in the place of what led to it ─► passages ─► …
 //! ```
+use super::sentence::sentences;
 use super::{Asking, Excerpt, Keep, Passage, Sought, Stage, alike, evidence};
 use crate::Error;
 use crate::memory::Memory;
@@ -103,7 +104,7 @@ pub fn follow<E>(
             for excerpt in &excerpts {
                 let weight = (excerpt.gain - best).exp();
                 for sentence in sentences(&excerpt.text) {
-                    let known = read.entry(sentence.to_owned()).or_default();
+                    let known = read.entry(excerpt.text[sentence].to_owned()).or_default();
                     *known = known.max(weight);
                 }
             }
@@ -188,10 +189,6 @@ pub fn worth<T>(mut found: Vec<T>, gain: impl Fn(&T) -> f64) -> Vec<T> {
 /// Whether a name was asked about; at the beginning of a sentence any word looks like one.
 fn is_known(known: &BTreeSet<String>, name: &str) -> bool {
     words(name).all(|word| known.contains(&word.to_lowercase()))
-}
-
-fn sentences(text: &str) -> impl Iterator<Item = &str> {
-    text.split(['\n', '.', '!', '?']).map(str::trim).filter(|sentence| !sentence.is_empty())
 }
 
 /// The words of a text that may name something.

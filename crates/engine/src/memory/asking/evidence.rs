@@ -7,6 +7,7 @@
 //! best sentence; a *look-alike* has most of its words and little of its weight, or its *form*: the same sentence but
 //! for numbers and names with digits or hyphens in them (`"key-1": "value-1"`, `line old-oak: <12>`).
 use super::Rarity;
+use super::sentence::{is_word, normal, words, written};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
@@ -180,27 +181,6 @@ fn form(text: &str) -> String {
 /// UUIDs, numbers, `old-oak`.
 fn is_name(word: &str) -> bool {
     word.contains(|c: char| c.is_ascii_digit() || c == '-')
-}
-
-fn is_word(c: char) -> bool {
-    c.is_alphanumeric() || c == '-' || c == '_'
-}
-
-fn words(text: &str) -> BTreeSet<String> {
-    written(text).map(normal).collect()
-}
-
-/// The words of a text. What hyphens and underscores join is one word: a name of five parts (a UUID) counts no more
-/// among the words that look-alikes share than a name of one.
-pub(super) fn written(text: &str) -> impl Iterator<Item = &str> {
-    let words = text.split(|c: char| !is_word(c)).map(|word| word.trim_matches(['-', '_']));
-    words.filter(|word| !word.is_empty())
-}
-
-/// Lower case, without the s of a plural.
-pub(super) fn normal(word: &str) -> String {
-    let word = word.to_lowercase();
-    word.strip_suffix('s').map_or(word.clone(), str::to_owned)
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@
 //! explains much, but so does a rival, and a word of the question is left without support: there support and margin
 //! together must reach a level that rises with the rival. [`Ranking::confidence`] is the share that is reached of what
 //! is asked for, the smaller of the two. (How both were found: `docs/experiments.md`.)
-use super::{Passage, Rarity, Stage, answer::sentences};
+use super::{Passage, Rarity, Stage, sentence::sentences};
 use crate::Model;
 use crate::scoring::log_probs;
 use longleaf_kernel::Precision;
