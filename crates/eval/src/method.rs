@@ -393,12 +393,9 @@ impl Found {
     ) -> Vec<Excerpt> {
         let taken: Vec<Excerpt> = excerpts.into_iter().take(most).collect();
         for excerpt in &taken {
-            let same = |known: &&mut Excerpt| {
-                known.document == excerpt.document && known.start < excerpt.end && excerpt.start < known.end
-            };
-            match self.excerpts.iter_mut().find(same) {
+            match self.excerpts.iter_mut().find(|known| known.overlaps(excerpt)) {
                 None => self.excerpts.push(excerpt.clone()),
-                Some(known) => join(known, excerpt),
+                Some(known) => known.join(excerpt),
             }
         }
         self.coverage = Some(coverage);
@@ -414,9 +411,7 @@ impl Found {
         let mut joined: Vec<Excerpt> = Vec::new();
         for excerpt in self.excerpts {
             match joined.last_mut() {
-                Some(last) if last.document == excerpt.document && excerpt.start < last.end => {
-                    join(last, &excerpt);
-                }
+                Some(last) if last.overlaps(&excerpt) => last.join(&excerpt),
                 _ => joined.push(excerpt),
             }
         }
@@ -439,20 +434,6 @@ fn narrow(passages: &[&str], questions: &[String], rarity: &Rarity, keep: Keep) 
     let text =
         |(text, ranges): (&&str, Vec<Range<usize>>)| ranges.into_iter().map(|range| &text[range]).collect();
     passages.iter().zip(kept).map(text).collect()
-}
-
-/// One excerpt from two that overlap.
-fn join(known: &mut Excerpt, other: &Excerpt) {
-    if other.start < known.start {
-        let before = (known.start - other.start) as usize;
-        known.text = format!("{}{}", &other.text[..before], known.text);
-        known.start = other.start;
-    }
-    if other.end > known.end {
-        let shared = (known.end - other.start) as usize;
-        known.text.push_str(&other.text[shared..]);
-        known.end = other.end;
-    }
 }
 
 #[cfg(test)]

@@ -259,7 +259,9 @@ fn examples_say_how_what_is_looked_for_is_worded() {
     let quotes = |like: &[&str]| {
         let mut args =
             vec!["ask", file.to_str().expect("utf-8"), "Where is the curate?", "--json", "-n", "24"];
-        like.iter().for_each(|like| args.extend(["--like", like]));
+        for like in like {
+            args.extend(["--like", like]);
+        }
         let reply = answer(&args);
         let citations = reply["citations"].as_array().expect("a list").iter();
         let quotes: Vec<String> =

@@ -315,19 +315,12 @@ impl Memory<'_> {
         let mut timings = Timings::default();
         self.view()?;
         timings.load_s = start.elapsed().as_secs_f64();
+        if !asking.like.is_empty() {
+            return self.seek_alike(question, asking, timings, stage);
+        }
 
         stage(Stage::Locate);
         let asked = Instant::now();
-        if !asking.like.is_empty() {
-            let rarity = self.rarity(question)?;
-            let passages = self.alike(question, asking, &rarity, stage)?;
-            timings.locate_s = asked.elapsed().as_secs_f64();
-            let near = passages.len().min(asking.passages.unwrap_or(alike::MOST));
-            let view = self.view.as_ref().expect("made before");
-            let located = Located { total: view.finder.blocks().len(), ..Located::default() };
-            let (found, confidence, trail) = (near > 0, 0.0, Trail::default());
-            return Ok(Sought { passages, rarity, near, found, confidence, located, timings, trail });
-        }
         let located = self.locate(question, asking)?;
         timings.locate_s = asked.elapsed().as_secs_f64();
 

@@ -14,8 +14,9 @@
 //! passages are ranked by the question. Each counts as a share of the best that a sentence with the same word of the
 //! question has; either may fail alone (*Mary took the milk there* after examples of going; models that expect the
 //! examples' own names), both together seldom do (`docs/experiments.md`).
-use super::sentence::{normal, sentences, words, written};
-use super::{Asking, Passage, Rarity, Stage, chain};
+use super::chain::{self, Trail};
+use super::sentence::{normal, unwrapped, words, written};
+use super::{Asking, Located, Passage, Rarity, Sought, Stage, Timings};
 use crate::memory::Memory;
 use crate::scoring::log_probs_after;
 use crate::{Error, Model};
@@ -23,6 +24,7 @@ use longleaf_kernel::Precision;
 use longleaf_text::{Special, TokenId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::time::Instant;
 
 /// Sentences that are read, unless the asker says how many.
 pub(super) const MOST: usize = 16;
@@ -52,17 +54,36 @@ struct Sentence {
 }
 
 impl Memory<'_> {
-    /// The sentences that have a telling word of the question and are worded as an example, best first.
-    pub(super) fn alike(
+    /// What is worded as an example; the memory's view is there.
+    pub(super) fn seek_alike(
         &self,
         question: &str,
         asking: &Asking,
-        rarity: &Rarity,
+        mut timings: Timings,
         stage: &mut dyn FnMut(Stage),
-    ) -> Result<Vec<Passage>, Error> {
+    ) -> Result<Sought, Error> {
+        stage(Stage::Locate);
+        let start = Instant::now();
+        let view = self.view.as_ref().expect("made before");
+        let rarity = Rarity::new(view.lexical.idfs(&self.store, question)?);
+        let mut found = self.alike(question, &asking.like, &rarity)?;
+        timings.locate_s = start.elapsed().as_secs_f64();
+        if asking.stages.rerank {
+            found = ranked(self.model, &asking.like, found, stage);
+            timings.rerank_s = start.elapsed().as_secs_f64() - timings.locate_s;
+        }
+        let passages: Vec<Passage> = found.into_iter().map(|sentence| sentence.passage).collect();
+        let near = passages.len().min(asking.passages.unwrap_or(MOST));
+        let located = Located { total: view.finder.blocks().len(), ..Located::default() };
+        let (found, confidence, trail) = (near > 0, 0.0, Trail::default());
+        Ok(Sought { passages, rarity, near, found, confidence, located, timings, trail })
+    }
+
+    /// The sentences that have a telling word of the question, those that are most like an example first.
+    fn alike(&self, question: &str, like: &[String], rarity: &Rarity) -> Result<Vec<Sentence>, Error> {
         let examples: Vec<BTreeMap<String, usize>> =
-            asking.like.iter().map(|example| pieces(example)).filter(|pieces| !pieces.is_empty()).collect();
-        let words = asking.like.iter().map(|example| written(example).count()).filter(|words| *words > 0);
+            like.iter().map(|example| pieces(example)).filter(|pieces| !pieces.is_empty()).collect();
+        let words = like.iter().map(|example| written(example).count()).filter(|words| *words > 0);
         let shortest = SHORT * words.min().unwrap_or(0) as f64;
         let telling = telling(question, rarity);
         let view = self.view.as_ref().expect("made before");
@@ -74,7 +95,7 @@ impl Memory<'_> {
         let mut found = BTreeMap::new();
         for block in blocks {
             let around = self.passage(block)?;
-            for range in sentences(&around.text) {
+            for range in unwrapped(&around.text) {
                 let range = without_closing(&around.text, range);
                 let text = &around.text[range.clone()];
                 let Some(word) = weightiest(text, &telling) else { continue };
@@ -93,10 +114,7 @@ impl Memory<'_> {
         found.retain(|one| one.likeness > 0.0 && one.likeness >= LIKE * best[&one.word]);
         // The sort is stable: of equals the one that stands first.
         found.sort_by(|a, b| b.likeness.total_cmp(&a.likeness));
-        if asking.stages.rerank {
-            found = ranked(self.model, &asking.like, found, stage);
-        }
-        Ok(found.into_iter().map(|sentence| sentence.passage).collect())
+        Ok(found)
     }
 }
 
@@ -144,7 +162,7 @@ fn scores(found: &[Sentence]) -> Vec<f64> {
     found.iter().map(score).collect()
 }
 
-/// Those that are worth reading, best first.
+/// Those of [`alike`](Memory::alike) that are worth reading, best first.
 fn ranked(
     model: &Model,
     examples: &[String],
@@ -235,8 +253,13 @@ mod tests {
 
     #[test]
     fn what_a_question_is_about_are_its_rarer_words() {
-        let rarity =
-            Rarity::new([("where", 2.3), ("befor", 1.2), ("mari", 3.3), ("bedroom", 4.6), ("appl", 9.0)]);
+        let rarity = Rarity::of_words([
+            ("where", 2.3),
+            ("befor", 1.2),
+            ("mari", 3.3),
+            ("bedroom", 4.6),
+            ("appl", 9.0),
+        ]);
         let words =
             |question| telling(question, &rarity).into_iter().map(|(word, _)| word).collect::<Vec<_>>();
         assert_eq!(words("Where was Mary before the bedroom?"), ["bedroom", "Mary"]);

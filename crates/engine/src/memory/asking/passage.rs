@@ -52,14 +52,7 @@ impl Passage {
 
     /// One passage from two that overlap.
     pub(super) fn join(&mut self, other: &Self) {
-        let (end, other_end) = (self.start + self.text.len(), other.start + other.text.len());
-        if other_end > end {
-            self.text.push_str(&other.text[end - other.start..]);
-        }
-        if other.start < self.start {
-            self.text.insert_str(0, &other.text[..self.start - other.start]);
-            self.start = other.start;
-        }
+        self.start = join((self.start, &mut self.text), (other.start, &other.text));
         self.gain = self.gain.max(other.gain);
         self.core = 0..self.text.len();
         self.kept = vec![self.core.clone()];
@@ -82,6 +75,33 @@ impl Passage {
     pub(super) fn focus(&mut self, question: &str, rarity: &Rarity) {
         self.kept = evidence(&[&self.text], &[question], rarity, Keep::Paragraphs).pop().unwrap_or_default();
     }
+}
+
+impl Excerpt {
+    /// Whether both have some of the same text.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.document == other.document && self.start < other.end && other.start < self.end
+    }
+
+    /// One excerpt from two that overlap.
+    pub fn join(&mut self, other: &Self) {
+        let (start, other_start) = (self.start as usize, other.start as usize);
+        self.start = join((start, &mut self.text), (other_start, &other.text)) as u64;
+        self.end = self.end.max(other.end);
+        self.gain = self.gain.max(other.gain);
+    }
+}
+
+/// Widen a text by one that overlaps it; each with where it begins. Returns where both together begin.
+fn join((start, text): (usize, &mut String), (other_start, other): (usize, &str)) -> usize {
+    let end = start + text.len();
+    if other_start + other.len() > end {
+        text.push_str(&other[end - other_start..]);
+    }
+    if other_start < start {
+        text.insert_str(0, &other[..start - other_start]);
+    }
+    start.min(other_start)
 }
 
 #[cfg(test)]

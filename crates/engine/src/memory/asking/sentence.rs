@@ -12,6 +12,24 @@ pub(super) fn sentences(text: &str) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
+/// Sentences and lines as above, but what goes on in small letters on the next line is one sentence: prose is often
+/// wrapped.
+pub(super) fn unwrapped(text: &str) -> Vec<Range<usize>> {
+    let mut whole: Vec<Range<usize>> = Vec::new();
+    for next in sentences(text) {
+        let goes_on = |before: &Range<usize>| {
+            let ended = text[before.clone()].ends_with(['.', '!', '?']);
+            let breaks = text[before.end..next.start].matches('\n').count();
+            !ended && breaks == 1 && text[next.clone()].starts_with(char::is_lowercase)
+        };
+        match whole.last_mut() {
+            Some(before) if goes_on(before) => before.end = next.end,
+            _ => whole.push(next),
+        }
+    }
+    whole
+}
+
 /// What words are made of: UUIDs and `old-oak` are words.
 pub(super) fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '-' || c == '_'
@@ -33,4 +51,19 @@ pub(super) fn written(text: &str) -> impl Iterator<Item = &str> {
 pub(super) fn normal(word: &str) -> String {
     let word = word.to_lowercase();
     word.strip_suffix('s').map_or(word.clone(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrapped_sentences_are_whole_and_lines_of_a_list_are_not() {
+        let text = "Ada went\r\nto the mill. So\nshe said.\noak\n\nelm\nAsh is\nHere";
+        let all =
+            |ranges: Vec<Range<usize>>| ranges.into_iter().map(|range| &text[range]).collect::<Vec<_>>();
+        let whole = ["Ada went\r\nto the mill.", "So\nshe said.", "oak", "elm", "Ash is", "Here"];
+        assert_eq!(all(unwrapped(text)), whole);
+        assert_eq!(all(sentences(text).collect())[..2], ["Ada went", "to the mill."]);
+    }
 }
