@@ -11,9 +11,10 @@
 //! *Likeness* is what two sentences have in common of their words and pairs of neighbouring words, the beginning and
 //! the end of a sentence counting as words: Dice's coefficient, `2 · shared / (all of one + all of the other)`. *Gain* is
 //! what the examples do for a sentence, `(ln P(sentence | examples) - ln P(sentence)) / tokens`, the mirror of how
-//! passages are ranked by the question. Each counts as a share of the best that a sentence with the same word of the
-//! question has; either may fail alone (*Mary took the milk there* after examples of going; models that expect the
-//! examples' own names), both together seldom do (`docs/experiments.md`).
+//! passages are ranked by the question. Each counts as a share of the best that a sentence has; either may fail alone
+//! (*Mary took the milk there* after examples of going; models that expect the examples' own names), both together
+//! seldom do (`docs/experiments.md`). What has the same word of the question is compared first: the facts about the milk
+//! are less like the examples than those about Mary.
 use super::chain::{self, Trail};
 use super::sentence::{normal, unwrapped, words, written};
 use super::{Asking, Located, Passage, Rarity, Sought, Stage, Timings};
@@ -38,8 +39,10 @@ const SHORT: f64 = 0.5;
 const RANKED: usize = 64;
 /// so many side by side, until none among those is worth reading.
 const TOGETHER: usize = 16;
-/// The mean of both shares of a sentence that is worth reading, at least.
+/// The mean of both shares of a sentence that is worth reading, at least, beside those with the same word,
 const WORTH: f64 = 0.45;
+/// and beside all.
+const OVERALL: f64 = 0.3;
 /// A gain that counts fully, in nats a token, if there is no better one.
 const GAIN: f64 = 1.0;
 
@@ -110,7 +113,7 @@ impl Memory<'_> {
             }
         }
         let mut found: Vec<Sentence> = found.into_values().collect();
-        let best = best(&found, |sentence| sentence.likeness);
+        let best = best(&found, |one| one.word, |one| one.likeness);
         found.retain(|one| one.likeness > 0.0 && one.likeness >= LIKE * best[&one.word]);
         // The sort is stable: of equals the one that stands first.
         found.sort_by(|a, b| b.likeness.total_cmp(&a.likeness));
@@ -142,24 +145,37 @@ fn without_closing(text: &str, range: Range<usize>) -> Range<usize> {
     if rest.starts_with(char::is_whitespace) { start..range.end } else { range }
 }
 
-/// The most that a sentence has of something, for each word.
-fn best(found: &[Sentence], of: impl Fn(&Sentence) -> f64) -> BTreeMap<usize, f64> {
+/// The most that a sentence has of something, for each key.
+fn best(
+    found: &[Sentence],
+    key: impl Fn(&Sentence) -> usize,
+    of: impl Fn(&Sentence) -> f64,
+) -> BTreeMap<usize, f64> {
     let mut best: BTreeMap<usize, f64> = BTreeMap::new();
     for sentence in found {
-        let known = best.entry(sentence.word).or_default();
+        let known = best.entry(key(sentence)).or_default();
         *known = known.max(of(sentence));
     }
     best
 }
 
-/// The mean of what share each sentence has of the best likeness and of the best gain.
-fn scores(found: &[Sentence]) -> Vec<f64> {
-    let (likeness, gain) = (best(found, |one| one.likeness), best(found, |one| one.gain));
-    let score = |one: &Sentence| {
-        let gain = one.gain / gain[&one.word].max(GAIN);
-        f64::midpoint(one.likeness / likeness[&one.word], gain.max(0.0))
+/// The mean of what share each sentence has of the best likeness and of the best gain, where the best are looked for
+/// among those with the same key.
+fn shares(found: &[Sentence], key: impl Fn(&Sentence) -> usize) -> Vec<f64> {
+    let (likeness, gain) = (best(found, &key, |one| one.likeness), best(found, &key, |one| one.gain));
+    let share = |one: &Sentence| {
+        let gain = one.gain / gain[&key(one)].max(GAIN);
+        f64::midpoint(one.likeness / likeness[&key(one)], gain.max(0.0))
     };
-    found.iter().map(score).collect()
+    found.iter().map(share).collect()
+}
+
+/// The shares of the best with the same word, of those sentences that are worth reading.
+fn scores(found: &[Sentence]) -> Vec<Option<f64>> {
+    let overall = shares(found, |_| 0);
+    let own = shares(found, |one| one.word);
+    let score = |(own, overall)| (own >= WORTH && overall >= OVERALL).then_some(own);
+    own.into_iter().zip(overall).map(score).collect()
 }
 
 /// Those of [`alike`](Memory::alike) that are worth reading, best first.
@@ -196,14 +212,15 @@ fn ranked(
             sentence.gain = gain / after.len().max(1) as f64;
         }
         let scores = scores(&found[..until]);
-        if !scores[done..].iter().any(|score| *score >= WORTH) {
+        if scores[done..].iter().all(Option::is_none) {
             found.truncate(until);
             break;
         }
         done = until;
     }
-    let mut scored: Vec<(f64, Sentence)> = scores(&found).into_iter().zip(found).collect();
-    scored.retain(|(score, _)| *score >= WORTH);
+    let scored = scores(&found).into_iter().zip(found);
+    let mut scored: Vec<(f64, Sentence)> =
+        scored.filter_map(|(score, sentence)| Some((score?, sentence))).collect();
     scored.sort_by(|a, b| b.0.total_cmp(&a.0));
     scored.into_iter().map(|(_, sentence)| sentence).collect()
 }
@@ -272,11 +289,22 @@ mod tests {
     }
 
     #[test]
-    fn shares_are_of_what_the_same_word_has() {
+    fn what_has_the_same_word_is_compared_first() {
         let sentence =
             |word, likeness, gain| Sentence { word, likeness, gain, passage: Passage::of(0, "A", 0.0) };
-        let found = [sentence(0, 0.8, 4.0), sentence(0, 0.4, -2.0), sentence(1, 0.2, 0.5)];
-        assert_eq!(scores(&found), [1.0, 0.25, 0.75]);
+        let found = [
+            sentence(0, 0.8, 4.0),
+            sentence(0, 0.4, -2.0),
+            sentence(1, 0.4, 0.5),
+            sentence(2, 0.2, 0.5),
+            sentence(1, 0.4, 2.0),
+        ];
+        assert_eq!(shares(&found, |one| one.word), [1.0, 0.25, 0.625, 0.75, 1.0]);
+        assert_eq!(
+            scores(&found),
+            [Some(1.0), None, Some(0.625), None, Some(1.0)],
+            "the word of one has nothing alike"
+        );
     }
 
     #[test]
