@@ -43,7 +43,8 @@ pub struct Asking {
     /// steps. What all steps found is read together.
     pub hops: usize,
     /// Sentences worded as those that are looked for: if there are any, only sentences that have a word of the question
-    /// are found, those first that are worded most like one of these, and no others are read or ranked.
+    /// are found, those first that are worded most like one of these, and no others are read or ranked. Of examples that fill
+    /// more than half of the model's window the first rank, and all are compared word by word.
     pub like: Vec<String>,
     /// Attend in every layer to the keys and values that a memory of full depth keeps of the passages, instead of
     /// reading them again.

@@ -13,8 +13,7 @@
 //! what the examples do for a sentence, `(ln P(sentence | examples) - ln P(sentence)) / tokens`, the mirror of how
 //! passages are ranked by the question. Each counts as a share of the best that a sentence has; either may fail alone
 //! (*Mary took the milk there* after examples of going; models that expect the examples' own names), both together
-//! seldom do (`docs/experiments.md`). What has the same word of the question is compared first: the facts about the milk
-//! are less like the examples than those about Mary.
+//! seldom do (`docs/experiments.md`).
 use super::chain::{self, Trail};
 use super::sentence::{normal, unwrapped, words, written};
 use super::{Asking, Located, Passage, Rarity, Sought, Stage, Timings};
@@ -31,7 +30,7 @@ use std::time::Instant;
 pub(super) const MOST: usize = 16;
 /// A word that is less rare than this share of the question's rarest tells nothing.
 const RARE: f64 = 0.4;
-/// A sentence is at least this share as like an example as the one that is most.
+/// A sentence is at least this share as like an example as the one with the same word that is most.
 const LIKE: f64 = 0.35;
 /// A sentence has at least this share of the words that the shortest example has.
 const SHORT: f64 = 0.5;
@@ -39,10 +38,8 @@ const SHORT: f64 = 0.5;
 const RANKED: usize = 64;
 /// so many side by side, until none among those is worth reading.
 const TOGETHER: usize = 16;
-/// The mean of both shares of a sentence that is worth reading, at least, beside those with the same word,
-const WORTH: f64 = 0.45;
-/// and beside all.
-const OVERALL: f64 = 0.3;
+/// The mean of both shares of a sentence that is worth reading, at least.
+const WORTH: f64 = 0.6;
 /// A gain that counts fully, in nats a token, if there is no better one.
 const GAIN: f64 = 1.0;
 
@@ -113,7 +110,11 @@ impl Memory<'_> {
             }
         }
         let mut found: Vec<Sentence> = found.into_values().collect();
-        let best = best(&found, |one| one.word, |one| one.likeness);
+        let mut best = BTreeMap::<usize, f64>::new();
+        for one in &found {
+            let known = best.entry(one.word).or_default();
+            *known = known.max(one.likeness);
+        }
         found.retain(|one| one.likeness > 0.0 && one.likeness >= LIKE * best[&one.word]);
         // The sort is stable: of equals the one that stands first.
         found.sort_by(|a, b| b.likeness.total_cmp(&a.likeness));
@@ -145,37 +146,12 @@ fn without_closing(text: &str, range: Range<usize>) -> Range<usize> {
     if rest.starts_with(char::is_whitespace) { start..range.end } else { range }
 }
 
-/// The most that a sentence has of something, for each key.
-fn best(
-    found: &[Sentence],
-    key: impl Fn(&Sentence) -> usize,
-    of: impl Fn(&Sentence) -> f64,
-) -> BTreeMap<usize, f64> {
-    let mut best: BTreeMap<usize, f64> = BTreeMap::new();
-    for sentence in found {
-        let known = best.entry(key(sentence)).or_default();
-        *known = known.max(of(sentence));
-    }
-    best
-}
-
-/// The mean of what share each sentence has of the best likeness and of the best gain, where the best are looked for
-/// among those with the same key.
-fn shares(found: &[Sentence], key: impl Fn(&Sentence) -> usize) -> Vec<f64> {
-    let (likeness, gain) = (best(found, &key, |one| one.likeness), best(found, &key, |one| one.gain));
-    let share = |one: &Sentence| {
-        let gain = one.gain / gain[&key(one)].max(GAIN);
-        f64::midpoint(one.likeness / likeness[&key(one)], gain.max(0.0))
-    };
+/// For each sentence the mean of what shares it has of the best likeness and of the best gain.
+fn shares(found: &[Sentence]) -> Vec<f64> {
+    let best = |of: fn(&Sentence) -> f64| found.iter().map(of).fold(0.0, f64::max);
+    let (likeness, gain) = (best(|one| one.likeness), best(|one| one.gain).max(GAIN));
+    let share = |one: &Sentence| f64::midpoint(one.likeness / likeness, (one.gain / gain).max(0.0));
     found.iter().map(share).collect()
-}
-
-/// The shares of the best with the same word, of those sentences that are worth reading.
-fn scores(found: &[Sentence]) -> Vec<Option<f64>> {
-    let overall = shares(found, |_| 0);
-    let own = shares(found, |one| one.word);
-    let score = |(own, overall)| (own >= WORTH && overall >= OVERALL).then_some(own);
-    own.into_iter().zip(overall).map(score).collect()
 }
 
 /// Those of [`alike`](Memory::alike) that are worth reading, best first.
@@ -192,8 +168,9 @@ fn ranked(
         tokens.truncate(most);
         tokens
     };
-    let frame = model.plain_prompt("Text:");
-    let mut with = frame.clone();
+    // As if nothing stood before them: what else did would count as an example.
+    let start = model.tokenizer().bos().map_or_else(|| model.plain_prompt("\n"), |bos| vec![bos]);
+    let mut with = start.clone();
     let examples: Vec<&str> = examples.iter().map(|example| example.trim()).collect();
     with.extend(tokens(&format!(" {}", examples.join(" ")), window / 2));
     found.truncate(RANKED);
@@ -206,21 +183,19 @@ fn ranked(
             .iter()
             .map(|one| tokens(&format!(" {}", one.passage.text), window / 4))
             .collect();
-        let [after, alone] = [&with, &frame].map(|before| log_probs_after(&decoder, before, &sequences));
+        let [after, alone] = [&with, &start].map(|before| log_probs_after(&decoder, before, &sequences));
         for (sentence, (after, alone)) in found[done..until].iter_mut().zip(after.iter().zip(&alone)) {
             let gain = after.iter().sum::<f64>() - alone.iter().sum::<f64>();
             sentence.gain = gain / after.len().max(1) as f64;
         }
-        let scores = scores(&found[..until]);
-        if scores[done..].iter().all(Option::is_none) {
+        if !shares(&found[..until])[done..].iter().any(|share| *share >= WORTH) {
             found.truncate(until);
             break;
         }
         done = until;
     }
-    let scored = scores(&found).into_iter().zip(found);
-    let mut scored: Vec<(f64, Sentence)> =
-        scored.filter_map(|(score, sentence)| Some((score?, sentence))).collect();
+    let mut scored: Vec<(f64, Sentence)> = shares(&found).into_iter().zip(found).collect();
+    scored.retain(|(share, _)| *share >= WORTH);
     scored.sort_by(|a, b| b.0.total_cmp(&a.0));
     scored.into_iter().map(|(_, sentence)| sentence).collect()
 }
@@ -289,22 +264,13 @@ mod tests {
     }
 
     #[test]
-    fn what_has_the_same_word_is_compared_first() {
+    fn shares_are_of_the_best() {
         let sentence =
             |word, likeness, gain| Sentence { word, likeness, gain, passage: Passage::of(0, "A", 0.0) };
-        let found = [
-            sentence(0, 0.8, 4.0),
-            sentence(0, 0.4, -2.0),
-            sentence(1, 0.4, 0.5),
-            sentence(2, 0.2, 0.5),
-            sentence(1, 0.4, 2.0),
-        ];
-        assert_eq!(shares(&found, |one| one.word), [1.0, 0.25, 0.625, 0.75, 1.0]);
-        assert_eq!(
-            scores(&found),
-            [Some(1.0), None, Some(0.625), None, Some(1.0)],
-            "the word of one has nothing alike"
-        );
+        let found = [sentence(0, 0.8, 4.0), sentence(0, 0.4, -2.0), sentence(1, 0.2, 1.0)];
+        assert_eq!(shares(&found), [1.0, 0.25, 0.25]);
+        assert_eq!(shares(&found[2..]), [1.0]);
+        assert_eq!(shares(&[sentence(0, 0.4, 0.5)]), [0.75], "a small gain is no whole one");
     }
 
     #[test]
