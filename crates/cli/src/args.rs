@@ -291,7 +291,7 @@ pub(crate) struct Ask {
     pub(crate) hops: usize,
     /// A sentence worded as what is looked for, such as "John went to the garden."; may be given several times. Only
     /// sentences that have a word of the question are read then, those first that are worded most like one of these
-    #[arg(long, value_name = "SENTENCE")]
+    #[arg(long, value_name = "SENTENCE", conflicts_with = "candidates")]
     pub(crate) like: Vec<String>,
     /// Attend to what a memory of full depth (`add --depth full`) keeps of the passages, instead of re-reading them
     #[arg(long)]

@@ -123,25 +123,32 @@ pub fn log_probs(decoder: &Decoder, sequences: &[(Vec<TokenId>, usize)]) -> Vec<
     log_probs_of(decoder, batch, sequences)
 }
 
-/// `ln p` of the tokens of each of `sequences`, given `beginning`, which has at least one, and those before it in the
-/// same sequence. The beginning is read once. Only for sequences that fit the model's window with it.
-pub fn log_probs_after(
-    decoder: &Decoder,
-    beginning: &[TokenId],
-    sequences: &[Vec<TokenId>],
-) -> Vec<Vec<f64>> {
-    let (config, compute) = (decoder.config(), Arc::clone(decoder.compute()));
-    let (last, read) = beginning.split_last().expect("something stands before the first token");
-    let mut dense = Dense::new(config, compute, KvFormat::default(), Visible::All, beginning.len());
-    let (mut scratch, mut hidden) = (Scratch::new(), Vec::new());
-    for (index, piece) in read.chunks(PREFILL_TOKENS).enumerate() {
-        let first = index * PREFILL_TOKENS;
-        decoder.embed(piece, &mut hidden);
-        let rows = first..first + piece.len();
-        let Ok(()) = decoder.run_layers(0..config.layers, rows, &mut hidden, &mut dense, &mut scratch);
+/// What several sequences begin with, read once for all of them.
+#[derive(Debug)]
+pub struct Beginning<'d> {
+    decoder: &'d Decoder,
+    /// All of it but its last token.
+    read: Dense,
+    last: TokenId,
+}
+
+impl<'d> Beginning<'d> {
+    /// Read `tokens`, of which there is at least one.
+    pub fn read(decoder: &'d Decoder, tokens: &[TokenId]) -> Self {
+        let (config, compute) = (decoder.config(), Arc::clone(decoder.compute()));
+        let (last, tokens) = tokens.split_last().expect("something stands before the first token");
+        let mut read = Dense::new(config, compute, KvFormat::default(), Visible::All, tokens.len());
+        let Ok(()) = decoder.read(tokens, 0, &mut read, &mut Scratch::new());
+        Self { decoder, read, last: *last }
     }
-    let sequences: Vec<_> = sequences.iter().map(|tokens| ([&[*last][..], tokens].concat(), 1)).collect();
-    log_probs_of(decoder, Batch::after(&dense, &all_but_last(&sequences)), &sequences)
+
+    /// `ln p` of all tokens of each of `sequences`, given the beginning and those before them in the same sequence. Only
+    /// for sequences that fit the model's window with it.
+    pub fn log_probs(&self, sequences: &[Vec<TokenId>]) -> Vec<Vec<f64>> {
+        let after = |tokens: &Vec<TokenId>| ([&[self.last][..], tokens].concat(), 1);
+        let sequences: Vec<_> = sequences.iter().map(after).collect();
+        log_probs_of(self.decoder, Batch::after(&self.read, &all_but_last(&sequences)), &sequences)
+    }
 }
 
 /// The last token of a sequence is a target only.

@@ -174,7 +174,7 @@ fn what_all_sequences_begin_with_is_read_once() {
     let tokens = model.plain_prompt(&"The keeper climbed the stairs once more and lit the lamp. ".repeat(3));
     for before in [1, 70] {
         let sequences: Vec<_> = [1, 40, 7].map(|length| tokens[before..before + length].to_vec()).into();
-        let found = scoring::log_probs_after(model.decoder(), &tokens[..before], &sequences);
+        let found = scoring::Beginning::read(model.decoder(), &tokens[..before]).log_probs(&sequences);
         for (sequence, found) in sequences.iter().zip(found) {
             let whole = [&tokens[..before], sequence].concat();
             assert_eq!(scoring::log_probs(model.decoder(), &[(whole, before)])[0], found);

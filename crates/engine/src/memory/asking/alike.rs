@@ -18,7 +18,7 @@ use super::chain::{self, Trail};
 use super::sentence::{normal, unwrapped, words, written};
 use super::{Asking, Located, Passage, Rarity, Sought, Stage, Timings};
 use crate::memory::Memory;
-use crate::scoring::log_probs_after;
+use crate::scoring::Beginning;
 use crate::{Error, Model};
 use longleaf_kernel::Precision;
 use longleaf_text::{Special, TokenId};
@@ -56,7 +56,7 @@ struct Sentence {
 impl Memory<'_> {
     /// What is worded as an example; the memory's view is there.
     pub(super) fn seek_alike(
-        &self,
+        &mut self,
         question: &str,
         asking: &Asking,
         mut timings: Timings,
@@ -64,8 +64,7 @@ impl Memory<'_> {
     ) -> Result<Sought, Error> {
         stage(Stage::Locate);
         let start = Instant::now();
-        let view = self.view.as_ref().expect("made before");
-        let rarity = Rarity::new(view.lexical.idfs(&self.store, question)?);
+        let rarity = self.rarity(question)?;
         let mut found = self.alike(question, &asking.like, &rarity)?;
         timings.locate_s = start.elapsed().as_secs_f64();
         if asking.stages.rerank {
@@ -74,6 +73,7 @@ impl Memory<'_> {
         }
         let passages: Vec<Passage> = found.into_iter().map(|sentence| sentence.passage).collect();
         let near = passages.len().min(asking.passages.unwrap_or(MOST));
+        let view = self.view.as_ref().expect("made before");
         let located = Located { total: view.finder.blocks().len(), ..Located::default() };
         let (found, confidence, trail) = (near > 0, 0.0, Trail::default());
         Ok(Sought { passages, rarity, near, found, confidence, located, timings, trail })
@@ -173,6 +173,7 @@ fn ranked(
     let mut with = start.clone();
     let examples: Vec<&str> = examples.iter().map(|example| example.trim()).collect();
     with.extend(tokens(&format!(" {}", examples.join(" ")), window / 2));
+    let beginnings = [with, start].map(|tokens| Beginning::read(&decoder, &tokens));
     found.truncate(RANKED);
     let of = found.len();
     let mut done = 0;
@@ -183,7 +184,7 @@ fn ranked(
             .iter()
             .map(|one| tokens(&format!(" {}", one.passage.text), window / 4))
             .collect();
-        let [after, alone] = [&with, &start].map(|before| log_probs_after(&decoder, before, &sequences));
+        let [after, alone] = beginnings.each_ref().map(|beginning| beginning.log_probs(&sequences));
         for (sentence, (after, alone)) in found[done..until].iter_mut().zip(after.iter().zip(&alone)) {
             let gain = after.iter().sum::<f64>() - alone.iter().sum::<f64>();
             sentence.gain = gain / after.len().max(1) as f64;
@@ -245,13 +246,8 @@ mod tests {
 
     #[test]
     fn what_a_question_is_about_are_its_rarer_words() {
-        let rarity = Rarity::of_words([
-            ("where", 2.3),
-            ("befor", 1.2),
-            ("mari", 3.3),
-            ("bedroom", 4.6),
-            ("appl", 9.0),
-        ]);
+        let rarity =
+            Rarity::new([("where", 2.3), ("befor", 1.2), ("mari", 3.3), ("bedroom", 4.6), ("appl", 9.0)]);
         let words =
             |question| telling(question, &rarity).into_iter().map(|(word, _)| word).collect::<Vec<_>>();
         assert_eq!(words("Where was Mary before the bedroom?"), ["bedroom", "Mary"]);

@@ -241,7 +241,7 @@ mod tests {
     #[test]
     fn words_that_stand_everywhere_weigh_little() {
         let facts = ["Mary went home. It rained.", "This is where we lived. Mary left."];
-        let rarity = Rarity::of_words([("where", 0.7), ("is", 0.2), ("mari", 6.0), ("compass", 5.0)]);
+        let rarity = Rarity::new([("where", 0.7), ("is", 0.2), ("mari", 6.0), ("compass", 5.0)]);
         let found = asked("Is the compass Mary's?", &rarity);
         assert_eq!((found["i"], found["compas"]), (0.2, 5.0), "words are looked up as they are written");
         let kept = |rarity| {

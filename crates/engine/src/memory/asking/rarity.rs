@@ -10,13 +10,8 @@ pub struct Rarity(BTreeMap<String, f64>);
 
 impl Rarity {
     #[cfg(test)]
-    pub(super) fn of_words<const N: usize>(idfs: [(&str, f64); N]) -> Self {
+    pub(super) fn new<const N: usize>(idfs: [(&str, f64); N]) -> Self {
         Self(idfs.map(|(term, idf)| (term.to_owned(), idf)).into())
-    }
-
-    /// From the idf of each term.
-    pub(super) fn new(idfs: BTreeMap<String, f64>) -> Self {
-        Self(idfs)
     }
 
     /// The idf of the rarest term of `word`. Of words that the memory has not, or that were not asked for, 1.
@@ -48,6 +43,6 @@ impl Memory<'_> {
     pub fn rarity(&mut self, text: &str) -> Result<Rarity, Error> {
         self.view()?;
         let view = self.view.as_ref().expect("just made");
-        Ok(Rarity::new(view.lexical.idfs(&self.store, text)?))
+        Ok(Rarity(view.lexical.idfs(&self.store, text)?))
     }
 }
