@@ -195,6 +195,7 @@ fn sentences_worded_as_an_example_are_found_among_many_with_the_same_words() {
     book.insert(700, "Cordelia went to the office.");
     book.insert(1900, "Cordelia travelled to the hallway.");
     book.insert(2500, "Edgar went to the office.");
+    book.insert(2700, "Edgar took the lantern.");
     let book = book.join("\n");
     let mut memory = Memory::with_profile(&folder.path().join("m"), &model, profile()).unwrap();
     add(&mut memory, &document("book", &book));
@@ -215,7 +216,14 @@ fn sentences_worded_as_an_example_are_found_among_many_with_the_same_words() {
     // This model's opinion of sentences is worth nothing, but it cannot make any other sentence alike.
     assert!(found(&like, true, None).iter().all(|(text, _)| text.contains("Cordelia")));
     assert!(found(&["...".to_owned()], false, None).is_empty(), "nothing is like no words");
-    let asking = Asking { like, ..asking(Stages { rerank: false, ..Asking::default().stages }) };
+    // A step further: what is said of who has the lantern.
+    let stages = Stages { rerank: false, ..Asking::default().stages };
+    let steps = Asking { like: like.clone(), hops: 1, passages: Some(1), ..asking(stages) };
+    let finding = memory.find("Where is the lantern?", &steps, &mut |_| ()).unwrap();
+    let mut texts: Vec<&str> = finding.excerpts.iter().map(|excerpt| excerpt.text.as_str()).collect();
+    texts.sort_unstable();
+    assert_eq!(texts, ["Edgar took the lantern.", "Edgar went to the office."]);
+    let asking = Asking { like, ..asking(stages) };
     let mut ask =
         |question| memory.ask(question, &asking, &mut |_| (), &mut |_| ControlFlow::Continue(())).unwrap();
     let reply = ask("Where is Cordelia?");

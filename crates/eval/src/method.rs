@@ -4,7 +4,7 @@ mod count;
 
 use crate::item::{Frame, Item, Pose, Reading};
 use crate::{Error, Event};
-use longleaf_engine::memory::{Asking, Coverage, Excerpt, Keep, Rarity, Stages, chain, evidence};
+use longleaf_engine::memory::{Asking, Coverage, Excerpt, Finding, Keep, Rarity, Stages, chain, evidence};
 use longleaf_engine::store::ContentHash;
 use longleaf_engine::{Answer, Document, Memory, Message, Model, Progress, Request, Role, Session, Special};
 use longleaf_engine::{TokenId, Visible, Wording};
@@ -273,13 +273,24 @@ impl<'m> Answering<'m> {
                 _ => all.stages,
             };
             let candidates = if stages.rerank { all.candidates.max(passages) } else { passages };
-            let like = if method == Method::Longleaf { item.like.clone() } else { Vec::new() };
-            Asking { stages, passages: Some(passages), candidates, like, ..all }
+            Asking { stages, passages: Some(passages), candidates, ..all }
         };
         let whole = |passages: &[&str]| passages.iter().map(|passage| (*passage).to_owned()).collect();
         let mut found = Found::default();
         let mut trail = chain::Trail::default();
+        let worded = method == Method::Longleaf && !item.like.is_empty();
         match &item.pose {
+            // The memory takes all steps itself.
+            Pose::Find { questions, passages, .. } if worded => {
+                for question in questions {
+                    let asking = Asking { like: item.like.clone(), ..asking(*passages) };
+                    found.add_all(memory.find(question, &asking, &mut |_| ())?);
+                }
+            }
+            Pose::Chain { question, hops, passages, .. } if worded => {
+                let asking = Asking { like: item.like.clone(), hops: *hops, ..asking(*passages) };
+                found.add_all(memory.find(question, &asking, &mut |_| ())?);
+            }
             Pose::Find { questions, passages, read } => {
                 for question in questions {
                     let finding = memory.find(question, &asking(*passages), &mut |_| ())?;
@@ -319,7 +330,7 @@ impl<'m> Answering<'m> {
         }
         let mut selection = match (method, &item.pose) {
             // Nothing else was found.
-            _ if method == Method::Longleaf && !item.like.is_empty() => found.selection(whole),
+            _ if worded => found.selection(whole),
             (Method::Longleaf, Pose::Find { questions, read, .. }) if *read != Reading::Whole => {
                 let rarity = memory.rarity(&questions.join(" "))?;
                 let keep = if *read == Reading::Spread { Keep::Evidence } else { Keep::Others };
@@ -403,6 +414,11 @@ impl Found {
             self.confidence = Some(self.confidence.map_or(confidence, |other| other.max(confidence)));
         }
         taken
+    }
+
+    /// Take all that is worth reading.
+    fn add_all(&mut self, finding: Finding) {
+        self.add(finding.excerpts, finding.near, finding.confidence, finding.coverage);
     }
 
     /// In the order of the text, what `narrow` leaves of each.

@@ -4,6 +4,7 @@ mod answer;
 pub mod chain;
 mod evidence;
 mod fusion;
+mod likeness;
 mod passage;
 mod rarity;
 mod rerank;
@@ -37,14 +38,15 @@ pub struct Asking {
     pub stages: Stages,
     /// Blocks that are re-ranked, from each way of finding.
     pub candidates: usize,
-    /// At most so many passages are re-read; `None` for as many as the model bears.
+    /// At most so many passages are re-read, of each step; `None` for as many as the model bears.
     pub passages: Option<usize>,
     /// Ask again about the names that were found, so many times at most: for questions whose answer takes several
     /// steps. What all steps found is read together.
     pub hops: usize,
-    /// Sentences worded as those that are looked for: if there are any, only sentences that have a word of the question
-    /// are found, those first that are worded most like one of these, and no others are read or ranked. Of examples that fill
-    /// more than half of the model's window the first rank, and all are compared word by word.
+    /// Sentences worded as those that are looked for: if there are any, only sentences that have a word of the question,
+    /// or a name that was found on the way ([`hops`](Self::hops)), are found, those first that are worded most like one of
+    /// these and like each other, and no others are read or ranked. Of examples that fill more than half of the model's
+    /// window the first rank, and all are compared word by word.
     pub like: Vec<String>,
     /// Attend in every layer to the keys and values that a memory of full depth keeps of the passages, instead of
     /// reading them again.
@@ -235,14 +237,15 @@ impl Memory<'_> {
         }
         let start = Instant::now();
         let mut sought = self.seek(question, asking, stage)?;
-        let follows = asking.hops > 0 && (sought.found || asking.guess);
+        let alike = !asking.like.is_empty();
+        let follows = asking.hops > 0 && !alike && (sought.found || asking.guess);
         if follows {
             sought = self.seek_on(question, sought, asking, stage)?;
         }
         let Sought { mut passages, rarity, near, found, confidence, located, timings, trail } = sought;
         let ranked = passages.iter().map(Passage::hit).collect();
         passages.truncate(near);
-        let chosen = follows || !asking.like.is_empty();
+        let chosen = follows || alike;
         for passage in passages.iter_mut().filter(|_| asking.evidence && !chosen) {
             narrow(passage);
             passage.focus(question, &rarity);

@@ -5,7 +5,7 @@
 //!          ─► the question about each name, in the place of what led to it ─► passages ─► …
 //! ```
 use super::sentence::sentences;
-use super::{Asking, Excerpt, Keep, Passage, Sought, Stage, alike, evidence};
+use super::{Asking, Excerpt, Keep, Passage, Sought, Stage, evidence};
 use crate::Error;
 use crate::memory::Memory;
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,8 +36,7 @@ impl Memory<'_> {
         asking: &Asking,
         stage: &mut dyn FnMut(Stage),
     ) -> Result<Sought, Error> {
-        let chosen = !asking.like.is_empty();
-        let most = asking.passages.unwrap_or(if chosen { alike::MOST } else { asking.candidates });
+        let most = asking.passages.unwrap_or(asking.candidates);
         let mut all = first;
         let mut found = Some(std::mem::take(&mut all.passages));
         let trail = follow(question, asking.hops, false, |question| {
@@ -59,17 +58,14 @@ impl Memory<'_> {
             }
             Ok::<_, Error>(excerpts)
         })?;
-        if !chosen {
-            let asked = [&[question.to_owned()][..], &trail.links, &trail.names].concat();
-            let rarity = self.rarity(&asked.join(" "))?;
-            let texts: Vec<&str> = all.passages.iter().map(|passage| passage.text.as_str()).collect();
-            let kept = evidence(&texts, &asked, &rarity, Keep::Evidence);
-            // Each step has a source of its own.
-            let pieces = all.passages.iter().zip(kept);
-            all.passages = pieces
-                .flat_map(|(passage, kept)| kept.into_iter().map(|range| passage.piece(range)))
-                .collect();
-        }
+        let asked = [&[question.to_owned()][..], &trail.links, &trail.names].concat();
+        let rarity = self.rarity(&asked.join(" "))?;
+        let texts: Vec<&str> = all.passages.iter().map(|passage| passage.text.as_str()).collect();
+        let kept = evidence(&texts, &asked, &rarity, Keep::Evidence);
+        // Each step has a source of its own.
+        let pieces = all.passages.iter().zip(kept);
+        all.passages =
+            pieces.flat_map(|(passage, kept)| kept.into_iter().map(|range| passage.piece(range))).collect();
         all.near = all.passages.len();
         all.trail = trail;
         Ok(all)
