@@ -1,7 +1,7 @@
 //! What a sequence attends to: everything, a window, or as much as matters.
-use longleaf_kernel::{BLOCK_TOKENS, Compute, KvFormat};
+use longleaf_kernel::{BLOCK_TOKENS, KvFormat};
 use longleaf_memory::adaptive::{Adaptive, Budget, FarBlocks, RamBlocks, Settings, Statistics};
-use longleaf_model::{Attention, Config, Dense, Qkv, Visible};
+use longleaf_model::{Attention, Config, Decoder, Dense, Qkv, Visible};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -15,6 +15,15 @@ pub enum Attending {
 }
 
 impl Attending {
+    /// The format of a sequence's own keys and values. Adaptive attention lays them out anew at other positions, and
+    /// keeps what lies far in few bits anyway.
+    pub(crate) fn kv_format(&self, decoder: &Decoder) -> KvFormat {
+        match self {
+            Self::Dense(_) => decoder.kv_format(),
+            Self::Adaptive(_) => KvFormat::Bf16,
+        }
+    }
+
     /// What a token sees at most, for estimates of cost.
     pub fn visible(&self, config: &Config) -> Visible {
         match self {
@@ -53,8 +62,9 @@ pub(crate) enum Sequence<'f> {
 
 impl<'f> Sequence<'f> {
     /// An empty one that will hold no more than `length` tokens.
-    pub(crate) fn new(config: &Config, compute: &Arc<Compute>, attending: Attending, length: usize) -> Self {
-        let format = KvFormat::default();
+    pub(crate) fn new(decoder: &Decoder, attending: Attending, length: usize) -> Self {
+        let (config, compute) = (decoder.config(), decoder.compute());
+        let format = attending.kv_format(decoder);
         match attending {
             Attending::Dense(visible) => {
                 let dense = Dense::new(config, Arc::clone(compute), format, visible, length);
@@ -62,20 +72,20 @@ impl<'f> Sequence<'f> {
             }
             Attending::Adaptive(settings) => {
                 let none = RamBlocks::new(format, config.layers, config.kv_size());
-                Self::over(config, compute, settings, Box::new(none), length)
+                Self::over(decoder, settings, Box::new(none), length)
             }
         }
     }
 
     /// One that attends to far text besides itself.
     pub(crate) fn over(
-        config: &Config,
-        compute: &Arc<Compute>,
+        decoder: &Decoder,
         settings: Settings,
         far: Box<dyn FarBlocks + 'f>,
         length: usize,
     ) -> Self {
-        let format = KvFormat::default();
+        let format = Attending::Adaptive(settings).kv_format(decoder);
+        let (config, compute) = (decoder.config(), decoder.compute());
         Self::Adaptive(Box::new(Adaptive::new(config, compute, format, settings, far, length)))
     }
 

@@ -6,7 +6,6 @@ pub use quantised::{Quantised, score_quantised};
 use crate::attending::{Attending, Sequence};
 use crate::sampler::{best, log_prob};
 use crate::{Error, Model};
-use longleaf_kernel::KvFormat;
 use longleaf_memory::adaptive::Statistics;
 use longleaf_model::{Batch, Decoder, Dense, PREFILL_TOKENS, Scratch, Visible};
 use longleaf_text::TokenId;
@@ -92,7 +91,7 @@ pub fn score_watched(
         return Err(Error::Window { tokens: tokens.len(), window });
     }
     let decoder = model.decoder();
-    let mut attention = Sequence::new(model.config(), decoder.compute(), attending, tokens.len());
+    let mut attention = Sequence::new(decoder, attending, tokens.len());
     let mut scratch = Scratch::new();
     let mut score = Score::default();
     if tokens.len() <= first {
@@ -119,7 +118,7 @@ pub fn score_watched(
 /// for one does not depend on the others. Only for sequences that fit the model's window.
 pub fn log_probs(decoder: &Decoder, sequences: &[(Vec<TokenId>, usize)]) -> Vec<Vec<f64>> {
     let lengths = all_but_last(sequences);
-    let batch = Batch::new(decoder.config(), decoder.compute(), KvFormat::default(), &lengths);
+    let batch = Batch::new(decoder.config(), decoder.compute(), decoder.kv_format(), &lengths);
     log_probs_of(decoder, batch, sequences)
 }
 
@@ -137,7 +136,7 @@ impl<'d> Beginning<'d> {
     pub fn read(decoder: &'d Decoder, tokens: &[TokenId]) -> Self {
         let (config, compute) = (decoder.config(), Arc::clone(decoder.compute()));
         let (last, tokens) = tokens.split_last().expect("something stands before the first token");
-        let mut read = Dense::new(config, compute, KvFormat::default(), Visible::All, tokens.len());
+        let mut read = Dense::new(config, compute, decoder.kv_format(), Visible::All, tokens.len());
         let Ok(()) = decoder.read(tokens, 0, &mut read, &mut Scratch::new());
         Self { decoder, read, last: *last }
     }

@@ -100,15 +100,14 @@ pub struct Session<'m> {
 impl<'m> Session<'m> {
     /// An empty sequence that will hold no more than `length` tokens.
     pub fn new(model: &'m Model, attending: impl Into<Attending>, length: usize) -> Self {
-        let attention = Sequence::new(model.config(), model.decoder().compute(), attending.into(), length);
+        let attention = Sequence::new(model.decoder(), attending.into(), length);
         Self { model, attention, scratch: Scratch::new() }
     }
 
     /// An empty sequence that attends to far text as well, as if that stood before all of it but its sinks: a prompt
     /// chooses the far blocks for its whole answer.
     pub fn over(model: &'m Model, far: impl FarBlocks + 'm, settings: Settings, length: usize) -> Self {
-        let compute = model.decoder().compute();
-        let attention = Sequence::over(model.config(), compute, settings, Box::new(far), length);
+        let attention = Sequence::over(model.decoder(), settings, Box::new(far), length);
         Self { model, attention, scratch: Scratch::new() }
     }
 

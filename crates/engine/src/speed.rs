@@ -1,7 +1,7 @@
 //! How fast a model reads and writes, and what that is of what the machine can do.
 use crate::Model;
 use crate::attending::{Attending, Sequence};
-use longleaf_kernel::Ceilings;
+use longleaf_kernel::{BLOCK_TOKENS, Ceilings};
 use longleaf_model::{Config, Scratch, Visible};
 use longleaf_text::TokenId;
 use rand_pcg::Pcg64;
@@ -28,7 +28,7 @@ impl<'m> Bench<'m> {
         Self {
             model,
             attending,
-            attention: Sequence::new(model.config(), model.decoder().compute(), attending, length),
+            attention: Sequence::new(model.decoder(), attending, length),
             scratch: Scratch::new(),
             random: Pcg64::seed_from_u64(seed),
         }
@@ -104,8 +104,9 @@ pub fn prefill_ops(config: &Config, tokens: usize, visible: Visible) -> f64 {
 }
 
 /// Bytes that one step of decoding must read: the weights, and keys and values of the tokens it sees.
-pub fn step_bytes(model: &Model, depth: usize, visible: Visible) -> f64 {
+pub fn step_bytes(model: &Model, depth: usize, attending: Attending) -> f64 {
     let config = model.config();
+    let visible = attending.visible(config);
     let kept = config.sliding.iter().map(|sliding| {
         let limit = match visible {
             Visible::All => usize::MAX,
@@ -113,8 +114,8 @@ pub fn step_bytes(model: &Model, depth: usize, visible: Visible) -> f64 {
         };
         depth.min(limit).min(sliding.unwrap_or(usize::MAX)) as f64
     });
-    // Keys and values in two bytes a number, the format of an ordinary session.
-    let token = (2 * 2 * config.kv_heads * config.head_dim) as f64;
+    let format = attending.kv_format(model.decoder());
+    let token = format.block_bytes(config.kv_heads, config.head_dim) as f64 / BLOCK_TOKENS as f64;
     model.decoder().step_bytes() as f64 + token * kept.sum::<f64>()
 }
 

@@ -134,8 +134,9 @@ fn main() {
     println!("an empty loop: {:.2} µs", time * 1e3);
     for kernels in supported() {
         let compute = Compute::with(kernels, threads);
-        for format in [KvFormat::Bf16, KvFormat::F32] {
-            let peak = if format == KvFormat::Bf16 { peaks.0 } else { peaks.1 } * threads as f64;
+        for format in [KvFormat::Bf16, KvFormat::Int8, KvFormat::F32] {
+            // Pairs of 16-bit integers are multiplied as fast as pairs of bf16.
+            let peak = if format == KvFormat::F32 { peaks.1 } else { peaks.0 } * threads as f64;
             for model in &MODELS {
                 let label = format!("{:7} {format:?} {:12}", kernels.name(), model.name);
                 // Prefill: the last 512 of `depth` tokens.
@@ -153,8 +154,8 @@ fn main() {
                 for depth in [1024, 8192, 131_072] {
                     let label = format!("{label} decode at {depth:6}     ");
                     if wanted(&label) {
-                        let number = if format == KvFormat::Bf16 { 2 } else { 4 };
-                        let layer = depth * model.kv_heads * model.dim * 2 * number;
+                        let block = KvBlock::new(format, model.kv_heads, model.dim).bytes();
+                        let layer = depth / BLOCK_TOKENS * block;
                         let layers = (256_000_000 / layer).clamp(1, 64);
                         let seconds =
                             measure(&compute, format, model, (layers, depth, 1), repeats) / layers as f64;

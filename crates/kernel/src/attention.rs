@@ -8,6 +8,8 @@
 //!         weights = 2^(scores - max'), rescale = 2^(max - max')            max' the new maximum
 //!         sum     = sum · rescale + Σ weights             the weights as rounded for the product
 //!         out     = out · rescale + weights · values      product
+//!                   (Int8: weights times the values' scales, as integers of 16 bits below the greatest of the row
+//!                   in this block; so fine that the sum is of the weights themselves)
 //! fold the segments in order; out / sum
 //! ```
 //!
@@ -73,10 +75,12 @@ pub struct Scores<'a> {
     pub rows: usize,
     /// `[steps][STRIP]` words, or `[STRIP][steps]` if [`Kernels::query_rows`].
     pub queries: &'a [u32],
-    /// `[groups][steps][16]` words.
+    /// `[groups][steps][16]` words, or what [`KvFormat::Int8`] makes of them.
     pub keys: &'a [u32],
     /// What to bring nearer meanwhile.
     pub ahead: Ahead<'a>,
+    /// Int8: what one unit of each row's queries stands for.
+    pub units: &'a [f32],
     /// `[STRIP][BLOCK_TOKENS]`; the first `16 · groups` of each row in use are overwritten.
     pub out: &'a mut [f32],
 }
@@ -93,6 +97,10 @@ pub struct Weights<'a> {
     pub seen: &'a [(usize, usize)],
     /// `[STRIP][BLOCK_TOKENS]`, logarithms to base 2.
     pub scores: &'a [f32],
+    /// Int8: the keys of the whole block, among which the values' scales lie.
+    pub keys: &'a [u32],
+    /// Int8: words of one group's keys.
+    pub group_words: usize,
     /// `[STRIP][BLOCK_TOKENS]` words; `groups` are overwritten, with 0 where a row does not see.
     pub out: &'a mut [u32],
     /// The greatest score so far of each row, `-∞` for none; updated.
@@ -101,6 +109,8 @@ pub struct Weights<'a> {
     pub sum: &'a mut [f32],
     /// What each row's earlier sums must be multiplied with; overwritten.
     pub rescale: &'a mut [f32; STRIP],
+    /// Int8: what one unit of each row's weights stands for; overwritten.
+    pub units: &'a mut [f32; STRIP],
 }
 
 /// One product of up to [`STRIP`] rows of weights with values, added to what there is.
@@ -112,7 +122,7 @@ pub struct Mix<'a> {
     pub rows: usize,
     /// `[STRIP][BLOCK_TOKENS]` words, of which the first `steps` of each row count.
     pub weights: &'a [u32],
-    /// `[steps][lines][16]` words.
+    /// `[steps][lines][16]` words, or half as many of Int8.
     pub values: &'a [u32],
     /// Lines of a step, at most 4.
     pub lines: usize,
@@ -120,6 +130,8 @@ pub struct Mix<'a> {
     pub ahead: Ahead<'a>,
     /// What is there already is multiplied with this first.
     pub rescale: &'a [f32; STRIP],
+    /// Int8: what one unit of each row's weights stands for.
+    pub units: &'a [f32; STRIP],
     /// Rows of `width` numbers, of which the first `16 · lines` are updated.
     pub out: &'a mut [f32],
     /// Distance of the rows of `out`.
@@ -135,6 +147,8 @@ struct Tile {
     queries: Lines,
     /// One row of them, on the way.
     query: Lines,
+    /// `[rows]`; Int8: what one unit of a row of them stands for, nothing for other formats.
+    units: Vec<f32>,
     /// `[strips · STRIP]`.
     seen: Vec<(usize, usize)>,
     scores: Lines,
@@ -378,6 +392,7 @@ impl Tile {
         self.weights.reserve(STRIP * BLOCK_TOKENS);
         let (from_row, from_step) = if kernels.query_rows(format) { (steps, 1) } else { (1, STRIP) };
         let scale = attend.scale * LOG2_E;
+        self.units.clear();
         let rows =
             tokens.flat_map(|token| (0..group).map(move |member| token * heads + head * group + member));
         for (row, at) in rows.enumerate() {
@@ -391,6 +406,7 @@ impl Tile {
                     }
                 }
                 KvFormat::Bf16 => kernels.pack_pairs(query, scale, packed),
+                KvFormat::Int8 => self.units.push(kernels.pack_integers(query, scale, packed)),
             }
             let words = &mut self.queries.words_mut()[row / STRIP * steps * STRIP + row % STRIP * from_row..];
             for (step, word) in packed.iter().enumerate() {
@@ -429,8 +445,8 @@ impl Tile {
 
     /// Take in one block.
     fn block(&mut self, kernels: &dyn Kernels, block: &KvBlock, next: Option<&KvBlock>, head: usize) {
-        let (format, width, per_word) = (block.format(), self.width, block.format().per_word());
-        let steps = width / per_word;
+        let (format, width) = (block.format(), self.width);
+        let (steps, group_words) = (width / format.per_word(), format.group_words(width));
         let (keys, values) = (block.keys(head), block.values(head));
         let (next_keys, next_values) =
             next.map_or((&[][..], &[][..]), |next| (next.keys(head), next.values(head)));
@@ -440,43 +456,45 @@ impl Tile {
             let end = self.rows.min(first + STRIP);
             let (rows, seen) = (end - first, &self.seen[first..end]);
             let Some(groups) = union(seen) else { continue };
+            let read = groups.start * group_words..groups.end * group_words;
             kernels.scores(&mut Scores {
                 format,
                 rows,
                 queries: &self.queries.words()[strip * steps * STRIP..][..steps * STRIP],
-                keys: &keys[groups.start * steps * LINE..groups.end * steps * LINE],
-                ahead: Ahead::new(
-                    next_keys,
-                    groups.start * steps * LINE..groups.end * steps * LINE,
-                    strip,
-                    strips,
-                ),
+                keys: &keys[read.clone()],
+                ahead: Ahead::new(next_keys, read, strip, strips),
+                units: self.units.get(first..end).unwrap_or_default(),
                 out: &mut scores[groups.start * LINE..],
             });
-            let mut rescale = [0.0; STRIP];
+            let (mut rescale, mut units) = ([0.0; STRIP], [0.0; STRIP]);
             kernels.weights(&mut Weights {
                 format,
                 groups: groups.clone(),
                 seen,
                 scores,
+                keys,
+                group_words,
                 out: weights,
                 max: &mut self.segment.max[first..end],
                 sum: &mut self.segment.sum[first..end],
                 rescale: &mut rescale,
+                units: &mut units,
             });
-            let tokens = groups.start * LINE / per_word..groups.end * LINE / per_word;
+            let tokens = groups.start * LINE..groups.end * LINE;
             for chunk in (0..width).step_by(CHUNK) {
                 let row = CHUNK.min(width - chunk);
-                let first_word = chunk * BLOCK_TOKENS / per_word;
-                let words = first_word + tokens.start * row..first_word + tokens.end * row;
+                let before = format.value_words(BLOCK_TOKENS, chunk);
+                let word = |token: usize| before + format.value_words(token, row);
+                let read = word(tokens.start)..word(tokens.end);
                 kernels.mix(&mut Mix {
                     format,
                     rows,
-                    weights: &weights[tokens.start..],
-                    values: &values[words.clone()],
+                    weights: &weights[tokens.start / format.per_word()..],
+                    values: &values[read.clone()],
                     lines: row / LINE,
-                    ahead: Ahead::new(next_values, words, strip, strips),
+                    ahead: Ahead::new(next_values, read, strip, strips),
                     rescale: &rescale,
+                    units: &units,
                     out: &mut self.segment.out.numbers_mut()[first * width + chunk..],
                     width,
                 });

@@ -64,6 +64,12 @@ pub trait Kernels: Sync + Debug {
         scalar::ops::pack_pairs(x, factor, words);
     }
 
+    /// `factor · x` as pairs of integers of 16 bits, the first of a pair in the lower half; what is left of `words`
+    /// becomes 0. What one unit stands for: a 32,767th of the greatest.
+    fn pack_integers(&self, x: &[f32], factor: f32, words: &mut [u32]) -> f32 {
+        scalar::ops::pack_integers(x, factor, words)
+    }
+
     /// One row of [`crate::Compute::rms_norm`].
     fn rms_norm(&self, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
         scalar::ops::rms_norm(x, weight, eps, out);

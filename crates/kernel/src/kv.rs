@@ -1,4 +1,6 @@
 //! Keys and values of a run of tokens, laid out to be attended to.
+pub(crate) mod int8;
+
 use crate::lines::{LINE, Lines};
 
 /// Tokens in one block of keys and values.
@@ -15,23 +17,48 @@ pub enum KvFormat {
     /// 8 bits of mantissa: half the memory, and the format fast products take.
     #[default]
     Bf16,
+    /// Integers of 8 bits, half the memory again: keys with a scale for every 32 numbers of a head, values with one for
+    /// each token and head. Queries and weights are rounded to 16 bits beside them, and the sums are exact.
+    Int8,
 }
 
 impl KvFormat {
-    /// How many numbers share a word of 32 bits. A product takes one word of each side at a time.
+    /// How many numbers of a product's left side, queries or weights, share a word of 32 bits: a product takes one of
+    /// them at a time.
     pub(crate) const fn per_word(self) -> usize {
         match self {
             Self::F32 => 1,
-            Self::Bf16 => 2,
+            Self::Bf16 | Self::Int8 => 2,
         }
     }
 
-    /// Number `part` of a word.
-    pub(crate) fn unpack(self, word: u32, part: usize) -> f32 {
+    /// Size in memory of a block of so many KV heads of `head_dim` numbers.
+    pub const fn block_bytes(self, kv_heads: usize, head_dim: usize) -> usize {
+        let width = head_dim.next_multiple_of(LINE);
+        let keys = BLOCK_TOKENS / LINE * self.group_words(width);
+        4 * kv_heads * (keys + self.value_words(BLOCK_TOKENS, width))
+    }
+
+    /// Words of what that is multiplied with, sixteen lanes of the right side, keys or values.
+    pub(crate) const fn line(self) -> usize {
         match self {
-            Self::F32 => f32::from_bits(word),
-            Self::Bf16 => f32::from_bits(word >> (16 * part) << 16),
+            Self::F32 | Self::Bf16 => LINE,
+            Self::Int8 => LINE / 2,
         }
+    }
+
+    /// Words of sixteen tokens' keys of one head, `width` numbers each, with the scales that lie among them.
+    pub(crate) const fn group_words(self, width: usize) -> usize {
+        let numbers = width / self.per_word() * self.line();
+        match self {
+            Self::F32 | Self::Bf16 => numbers,
+            Self::Int8 => numbers + int8::scale_words(width),
+        }
+    }
+
+    /// Words of the values of so many of a block's tokens, `width` numbers each.
+    pub(crate) const fn value_words(self, tokens: usize, width: usize) -> usize {
+        tokens / self.per_word() * width / LINE * self.line()
     }
 }
 
@@ -53,7 +80,8 @@ pub(crate) fn round_bf16(number: f32) -> u32 {
 /// ```
 ///
 /// so that both products of attention are the same loop: broadcast one word of the left side, multiply with
-/// whole lines of the right side, read in order.
+/// whole lines of the right side, read in order. In 8 bits a pair is half a word, and scales lie before the keys they
+/// belong to (`kv/int8.rs`).
 #[derive(Debug, Clone)]
 pub struct KvBlock {
     format: KvFormat,
@@ -66,8 +94,7 @@ impl KvBlock {
     /// A block of zeros. Any `head_dim` will do; multiples of 16 waste nothing.
     pub fn new(format: KvFormat, kv_heads: usize, head_dim: usize) -> Self {
         assert!(kv_heads > 0 && head_dim > 0, "{kv_heads} heads of {head_dim} numbers");
-        let width = head_dim.next_multiple_of(LINE);
-        let lines = Lines::zeroed(kv_heads * 2 * BLOCK_TOKENS * width / format.per_word());
+        let lines = Lines::zeroed(format.block_bytes(kv_heads, head_dim) / 4);
         Self { format, kv_heads, head_dim, lines }
     }
 
@@ -101,25 +128,30 @@ impl KvBlock {
         self.head_dim.next_multiple_of(LINE)
     }
 
-    /// Words of one head's keys, and of its values.
-    fn side(&self) -> usize {
-        BLOCK_TOKENS * self.width() / self.format.per_word()
+    /// Words of one head's keys.
+    fn key_side(&self) -> usize {
+        BLOCK_TOKENS / LINE * self.format.group_words(self.width())
+    }
+
+    /// Words of one head's keys and values.
+    fn head_words(&self) -> usize {
+        self.key_side() + self.format.value_words(BLOCK_TOKENS, self.width())
     }
 
     /// One head's keys, `[tokens / 16][width / per_word][16]`.
     pub(crate) fn keys(&self, head: usize) -> &[u32] {
-        &self.lines.words()[2 * head * self.side()..][..self.side()]
+        &self.lines.words()[head * self.head_words()..][..self.key_side()]
     }
 
     /// One head's values, `[width / 64]` chunks of `[tokens / per_word][≤ 4][16]`.
     pub(crate) fn values(&self, head: usize) -> &[u32] {
-        &self.lines.words()[(2 * head + 1) * self.side()..][..self.side()]
+        &self.lines.words()[head * self.head_words()..][self.key_side()..self.head_words()]
     }
 
     /// One head's keys and, behind them, values, to be written.
     pub(crate) fn head_mut(&mut self, head: usize) -> &mut [u32] {
-        let side = self.side();
-        &mut self.lines.words_mut()[2 * head * side..][..2 * side]
+        let words = self.head_words();
+        &mut self.lines.words_mut()[head * words..][..words]
     }
 
     /// The word of a key, among its head's keys.
@@ -142,35 +174,41 @@ impl KvBlock {
         assert!(keys.len().is_multiple_of(row), "{} numbers are no rows of {row}", keys.len());
         let tokens = keys.len() / row;
         assert!(first + tokens <= BLOCK_TOKENS, "tokens {first} to {} of a block", first + tokens);
-        let (format, dim, side) = (self.format, self.head_dim, self.side());
-        let rows = keys.chunks_exact(dim).zip(values.chunks_exact(dim));
-        for (index, (key, value)) in rows.enumerate() {
-            let (token, head) = (first + index / self.kv_heads, index % self.kv_heads);
-            let key_at = 2 * head * side + self.key_word(token, 0);
-            for chunk in (0..dim).step_by(CHUNK) {
-                let value = &value[chunk..dim.min(chunk + CHUNK)];
-                let at = (2 * head + 1) * side + self.value_word(token, chunk);
-                let words = &mut self.lines.words_mut()[at..][..value.len()];
-                match format {
-                    KvFormat::F32 => {
-                        for (word, &number) in words.iter_mut().zip(value) {
-                            *word = number.to_bits();
-                        }
-                    }
-                    KvFormat::Bf16 => {
-                        let shift = 16 * (token as u32 % 2);
-                        let others = 0xffff_0000 >> shift;
-                        for (word, &number) in words.iter_mut().zip(value) {
-                            *word = *word & others | round_bf16(number) << shift;
-                        }
-                    }
+        let (dim, kv_heads) = (self.head_dim, self.kv_heads);
+        for (index, (key, value)) in keys.chunks_exact(dim).zip(values.chunks_exact(dim)).enumerate() {
+            let (token, head) = (first + index / kv_heads, index % kv_heads);
+            match self.format {
+                KvFormat::F32 | KvFormat::Bf16 => self.write_words(token, head, key, value),
+                KvFormat::Int8 => int8::write(self.head_mut(head), token, key, value),
+            }
+        }
+    }
+
+    /// Store a token's key and value of one head in a format without scales.
+    fn write_words(&mut self, token: usize, head: usize, key: &[f32], value: &[f32]) {
+        let (format, dim, side) = (self.format, self.head_dim, self.key_side());
+        let key_word = self.key_word(token, 0);
+        for chunk in (0..dim).step_by(CHUNK) {
+            let value = &value[chunk..dim.min(chunk + CHUNK)];
+            let at = side + self.value_word(token, chunk);
+            let words = &mut self.head_mut(head)[at..][..value.len()];
+            if format == KvFormat::F32 {
+                for (word, &number) in words.iter_mut().zip(value) {
+                    *word = number.to_bits();
+                }
+            } else {
+                let shift = 16 * (token as u32 % 2);
+                let others = 0xffff_0000 >> shift;
+                for (word, &number) in words.iter_mut().zip(value) {
+                    *word = *word & others | round_bf16(number) << shift;
                 }
             }
-            let words = self.lines.words_mut()[key_at..].iter_mut().step_by(LINE);
-            match format {
-                KvFormat::F32 => words.zip(key).for_each(|(word, number)| *word = number.to_bits()),
-                KvFormat::Bf16 => words.zip(key.chunks(2)).for_each(|(word, pair)| *word = pack_bf16(pair)),
-            }
+        }
+        let words = self.head_mut(head)[key_word..].iter_mut().step_by(LINE);
+        if format == KvFormat::F32 {
+            words.zip(key).for_each(|(word, number)| *word = number.to_bits());
+        } else {
+            words.zip(key.chunks(2)).for_each(|(word, pair)| *word = pack_bf16(pair));
         }
     }
 
@@ -179,7 +217,11 @@ impl KvBlock {
         assert_eq!(out.len(), self.head_dim, "numbers in a key");
         let keys = self.keys(head);
         for (index, out) in out.iter_mut().enumerate() {
-            *out = self.format.unpack(keys[self.key_word(token, index)], index % 2);
+            *out = match self.format {
+                KvFormat::F32 => f32::from_bits(keys[self.key_word(token, index)]),
+                KvFormat::Bf16 => half(keys[self.key_word(token, index)], index % 2),
+                KvFormat::Int8 => int8::key(keys, self.width(), token, index),
+            };
         }
     }
 
@@ -188,9 +230,19 @@ impl KvBlock {
         assert_eq!(out.len(), self.head_dim, "numbers in a value");
         let values = self.values(head);
         for (index, out) in out.iter_mut().enumerate() {
-            *out = self.format.unpack(values[self.value_word(token, index)], token % 2);
+            *out = match self.format {
+                KvFormat::F32 => f32::from_bits(values[self.value_word(token, index)]),
+                KvFormat::Bf16 => half(values[self.value_word(token, index)], token % 2),
+                KvFormat::Int8 => int8::value(self.keys(head), values, self.width(), token, index),
+            };
         }
     }
+}
+
+/// The lower or the upper bf16 of a word.
+#[inline(always)]
+pub(crate) fn half(word: u32, part: usize) -> f32 {
+    f32::from_bits(word >> (16 * part) << 16)
 }
 
 /// One or two numbers as a word of bf16.

@@ -296,7 +296,7 @@ impl Compute {
     /// [`KvQuantisation::decode`], adding the bias, [`Compute::rope`] and [`KvBlock::write`] make of them.
     ///
     /// # Panics
-    /// If there are not as many blocks, or one has another shape.
+    /// If there are not as many blocks, or one has another shape, or is of [`KvFormat::Int8`]: rounding twice helps nobody.
     pub fn dequantise_kv(&self, form: &KvQuantisation, from: &[Dequantise<'_>], to: &mut [KvBlock]) {
         assert_eq!(from.len(), to.len(), "as many blocks as there are to fill");
         for (from, to) in from.iter().zip(to.iter()) {
@@ -306,6 +306,7 @@ impl Compute {
                 (form.kv_heads, form.head_dim),
                 "the shape of a block"
             );
+            assert!(to.format() != KvFormat::Int8, "a block of 8 bits takes no numbers of few bits");
             assert!(from.key_bias.is_none_or(|bias| bias.len() == form.row()), "a bias for every key");
             let angles = from.angles.map_or(0, |angles| angles.cos.len() / BLOCK_TOKENS);
             assert!(2 * angles <= form.head_dim, "{angles} angles for heads of {}", form.head_dim);

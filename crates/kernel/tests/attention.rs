@@ -63,11 +63,17 @@ fn oracle(shape: Shape, queries: &[f32], views: &[KvView<'_>]) -> Oracle {
     let (input, add) = match format {
         KvFormat::F32 => (2_f64.powi(-24), 2_f64.powi(-24)),
         KvFormat::Bf16 => (2_f64.powi(-8), 2_f64.powi(-24)),
+        // Queries and weights are rounded as below, keys and values not again.
+        KvFormat::Int8 => (0.0, 2_f64.powi(-24)),
     };
+    let int8 = f64::from(u8::from(format == KvFormat::Int8));
     let mut oracle = Oracle { out: Vec::new(), mass: Vec::new(), bounds: Vec::new() };
     for (row, query) in queries.chunks_exact(dim).enumerate() {
         let (token, head) = ((row / heads) as i64, row % heads / (heads / kv_heads));
         let (mut scores, mut most, mut greatest) = (Vec::new(), 0.0_f64, 0.0_f64);
+        // Int8: half a unit of the row's queries, times all of a key.
+        let half = query.iter().fold(0.0, |most, q| f64::from(q.abs()).max(most)) / 65_534.0;
+        let mut rounded = 0.0_f64;
         for view in views {
             for j in 0..view.len {
                 let distance = i128::from(token) - (i128::from(view.offset) + j as i128);
@@ -79,6 +85,7 @@ fn oracle(shape: Shape, queries: &[f32], views: &[KvView<'_>]) -> Oracle {
                 view.block.read_value(j, head, &mut value);
                 let terms = || query.iter().zip(&key).map(|(q, k)| f64::from(*q) * f64::from(*k));
                 let scale = f64::from(shape.scale());
+                rounded = rounded.max(key.iter().map(|k| f64::from(k.abs())).sum::<f64>() * half * scale);
                 scores.push((terms().sum::<f64>() * scale, value));
                 most = most.max(terms().map(f64::abs).sum::<f64>() * scale);
             }
@@ -96,8 +103,10 @@ fn oracle(shape: Shape, queries: &[f32], views: &[KvView<'_>]) -> Oracle {
         oracle.mass.push(if scores.is_empty() { f64::NEG_INFINITY } else { max + sum.ln() });
         // Rounded queries and sums of `dim` terms move a score by `shift`; that and the exponential move a weight
         // and the denominator; the last product rounds the weights again and sums over the tokens.
-        let shift = most * (2.0 * input + (dim + 4) as f64 * add);
-        let weight = (2.0 * shift).exp_m1() + 1e-6 + 2.0 * input;
+        let shift = most * (2.0 * input + (dim + 4) as f64 * add) + int8 * 1.01 * rounded;
+        // Int8: half a unit of the weights for each token of a block, a unit being a 32,767th of its greatest.
+        let units = int8 * BLOCK_TOKENS as f64 * 1.01 / 65_534.0;
+        let weight = (2.0 * shift).exp_m1() + 1e-6 + 2.0 * input + units;
         let sums = (scores.len() + 16) as f64 * add;
         oracle.bounds.push(((weight + 2.0 * sums) * greatest, shift + 1e-6 + 2.0 * input + sums));
     }
@@ -142,7 +151,7 @@ fn causal(blocks: &[KvBlock], len: usize, queries: usize, window: i64) -> Vec<Kv
     views.filter(|view| view.len > 0).collect()
 }
 
-const FORMATS: [KvFormat; 2] = [KvFormat::F32, KvFormat::Bf16];
+const FORMATS: [KvFormat; 3] = [KvFormat::F32, KvFormat::Bf16, KvFormat::Int8];
 
 #[test]
 fn agrees_with_the_definition() {
@@ -207,14 +216,12 @@ fn old_tokens_are_not_seen() {
     let mut noise = Noise(3);
     for format in FORMATS {
         let shape = Shape { format, heads: 2, kv_heads: 1, dim: 48 };
-        let used = shape.blocks(&mut noise, 1);
+        let mut used = shape.blocks(&mut noise, 1);
         let mut fresh = used.clone();
         fresh[0].clear();
-        let (mut key, mut value) = (vec![0.0; 48], vec![0.0; 48]);
-        for token in 0..37 {
-            used[0].read_key(token, 0, &mut key);
-            used[0].read_value(token, 0, &mut value);
-            fresh[0].write(token, &key, &value);
+        let (keys, values) = (noise.numbers(37 * 48, 1.0), noise.numbers(37 * 48, 1.0));
+        for block in [&mut used[0], &mut fresh[0]] {
+            block.write(0, &keys, &values);
         }
         let queries = noise.numbers(5 * 2 * 48, 1.0);
         for kernels in sets() {
@@ -298,27 +305,64 @@ fn blocks_give_back_what_they_took() {
             let row = kv_heads * dim;
             let (keys, values) = (noise.numbers(128 * row, 5.0), noise.numbers(128 * row, 5.0));
             let mut block = KvBlock::new(format, kv_heads, dim);
-            let number = if format == KvFormat::F32 { 4 } else { 2 };
-            assert_eq!(block.bytes(), 2 * 128 * kv_heads * dim.next_multiple_of(16) * number);
+            let width = dim.next_multiple_of(16);
+            let bytes = match format {
+                KvFormat::F32 => 8 * width,
+                KvFormat::Bf16 => 4 * width,
+                // Scales of two bytes, for the value and for each 32 numbers of the key.
+                KvFormat::Int8 => 2 * width + 2 + 2 * width.div_ceil(32),
+            };
+            assert_eq!(block.bytes(), 128 * kv_heads * bytes);
             let mut first = 0;
             for step in [1, 1, 3, 16, 7, 100] {
                 let range = first * row..(first + step) * row;
                 block.write(first, &keys[range.clone()], &values[range]);
                 first += step;
             }
-            let error = if format == KvFormat::F32 { 0.0 } else { 2_f32.powi(-8) };
+            // Half a unit: of a number's own last place, or of a 127th of the greatest, rounded up to bf16.
+            let bound = |alike: &[f32], number: f32| match format {
+                KvFormat::F32 => 0.0,
+                KvFormat::Bf16 => 2_f32.powi(-8) * number.abs(),
+                KvFormat::Int8 => {
+                    alike.iter().fold(0.0_f32, |most, x| most.max(x.abs())) / 254.0 * (1.0 + 2_f32.powi(-7))
+                }
+            };
             let (mut key, mut value) = (vec![0.0; dim], vec![0.0; dim]);
             for token in 0..128 {
                 for head in 0..kv_heads {
                     block.read_key(token, head, &mut key);
                     block.read_value(token, head, &mut value);
                     let at = (token * kv_heads + head) * dim;
-                    for (got, want) in
-                        key.iter().chain(&value).zip(keys[at..at + dim].iter().chain(&values[at..]))
-                    {
-                        assert!((got - want).abs() <= error * want.abs(), "{format:?} {got} for {want}");
+                    let groups = keys[at..at + dim].chunks(32).zip(key.chunks(32));
+                    for (want, got) in groups.chain([(&values[at..at + dim], &value[..])]) {
+                        for (&number, got) in want.iter().zip(got) {
+                            let error = (got - number).abs();
+                            assert!(error <= bound(want, number), "{format:?} {got} for {number}");
+                        }
                     }
                 }
+            }
+        }
+    }
+}
+
+/// Whatever is written leaves nothing undefined behind: zeros, numbers that are nearly nothing, one that is everything.
+#[test]
+fn blocks_of_8_bits_take_extremes() {
+    let shape = Shape { format: KvFormat::Int8, heads: 2, kv_heads: 1, dim: 40 };
+    let mut noise = Noise(7);
+    for (key, value) in [(0.0, 0.0), (1e-38, 1e-38), (1e-34, 1e-20), (1e3, 1e-36), (300.0, 1e30)] {
+        let mut block = KvBlock::new(KvFormat::Int8, 1, 40);
+        let mut keys = noise.numbers(128 * 40, 1.0);
+        keys.iter_mut().step_by(7).for_each(|number| *number *= key);
+        block.write(0, &keys, &noise.numbers(128 * 40, value));
+        let views = [KvView { block: &block, len: 128, offset: -127, window: i64::MAX }];
+        for scale in [0.0, 1e-36, 1.0, 50.0] {
+            let queries = noise.numbers(3 * 80, scale);
+            for kernels in sets() {
+                let (out, mass) = attend(&Compute::with(kernels, 1), shape, &queries, &views);
+                let fine = out.iter().all(|x| x.abs() <= value * 1.01) && mass.iter().all(|x| x.is_finite());
+                assert!(fine, "{} keys {key}, values {value}, queries {scale}", kernels.name());
             }
         }
     }

@@ -1,4 +1,5 @@
 //! The seam between a model and what it attends to.
+mod balance;
 mod batch;
 mod dense;
 

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::layer::{Arithmetic, Buffers, Layer, Packer, resize};
 use crate::rows::{Rows, Slice};
 use crate::weights::{Tensor, Weights};
-use longleaf_kernel::{Compute, PackedMatrix, Precision, Product};
+use longleaf_kernel::{Compute, KvFormat, PackedMatrix, Precision, Product};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -97,6 +97,15 @@ impl Decoder {
     /// How closely products follow f32 arithmetic.
     pub fn precision(&self) -> Precision {
         self.precision
+    }
+
+    /// The format of keys and values that goes with the precision, for whoever attends to them as they are: rounding
+    /// them to 8 bits costs far less than rounding activations.
+    pub fn kv_format(&self) -> KvFormat {
+        match self.precision {
+            Precision::Exact => KvFormat::Bf16,
+            Precision::Fast | Precision::Coarse => KvFormat::Int8,
+        }
     }
 
     /// The same decoder with other arithmetic.

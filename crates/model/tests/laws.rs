@@ -63,7 +63,7 @@ fn any_cut_gives_the_same_bits() {
         let decoder = load(name, 2);
         let tokens = prompt(&decoder, PREFILL_TOKENS + 150);
         for visible in visibles() {
-            for format in [KvFormat::F32, KvFormat::Bf16] {
+            for format in [KvFormat::F32, KvFormat::Bf16, KvFormat::Int8] {
                 let whole = bits(&decoder, &mut dense(&decoder, format, visible), &tokens, &[]);
                 let all: Vec<usize> = (0..tokens.len()).collect();
                 for cuts in [&[1, 2, 3][..], &[127, 128, 129, 400], &[513], &all] {
@@ -86,10 +86,10 @@ proptest! {
         cuts.sort_unstable();
         let decoder = load(MODELS[which], 1);
         let tokens = prompt(&decoder, 300);
-        for visible in visibles() {
-            let whole = bits(&decoder, &mut dense(&decoder, KvFormat::Bf16, visible), &tokens, &[]);
-            let cut = bits(&decoder, &mut dense(&decoder, KvFormat::Bf16, visible), &tokens, &cuts);
-            prop_assert!(whole == cut, "{} cut at {:?}", MODELS[which], cuts);
+        for (visible, format) in visibles().into_iter().zip([KvFormat::Bf16, KvFormat::Int8]) {
+            let whole = bits(&decoder, &mut dense(&decoder, format, visible), &tokens, &[]);
+            let cut = bits(&decoder, &mut dense(&decoder, format, visible), &tokens, &cuts);
+            prop_assert!(whole == cut, "{} {format:?} cut at {:?}", MODELS[which], cuts);
         }
     }
 }
@@ -99,11 +99,13 @@ fn any_number_of_threads_gives_the_same_bits() {
     for name in MODELS {
         let one = load(name, 1);
         let tokens = prompt(&one, 200);
-        let expected = bits(&one, &mut dense(&one, KvFormat::Bf16, Visible::All), &tokens, &[77, 78]);
-        for threads in [2, 3, 5] {
-            let many = load(name, threads);
-            let found = bits(&many, &mut dense(&many, KvFormat::Bf16, Visible::All), &tokens, &[77, 78]);
-            assert!(expected == found, "{name} on {threads} threads");
+        for format in [KvFormat::Bf16, KvFormat::Int8] {
+            let expected = bits(&one, &mut dense(&one, format, Visible::All), &tokens, &[77, 78]);
+            for threads in [2, 3, 5] {
+                let many = load(name, threads);
+                let found = bits(&many, &mut dense(&many, format, Visible::All), &tokens, &[77, 78]);
+                assert!(expected == found, "{name}, {format:?}, on {threads} threads");
+            }
         }
     }
 }

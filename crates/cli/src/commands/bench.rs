@@ -72,7 +72,7 @@ pub(crate) fn bench(args: &Bench, settings: &Settings) -> Result<()> {
     if args.decode > 0 {
         for &depth in &args.depth {
             let row = decode(args, &model, depth, &bar, |runs| {
-                let work = speed::step_bytes(&model, depth, visible) * args.decode as f64;
+                let work = speed::step_bytes(&model, depth, attending) * args.decode as f64;
                 row("decode", args.decode, depth, runs, work, ceilings.read_bytes)
             });
             bar.suspend(|| table.print(&row))?;

@@ -107,7 +107,10 @@ impl RamBlocks {
         let numbers = keys.iter().chain(values);
         let block = match self.format {
             KvFormat::F32 => Numbers::F32(numbers.copied().collect()),
-            KvFormat::Bf16 => Numbers::Bf16(numbers.map(|number| to_bf16(*number)).collect()),
+            // A block is rounded further where it is laid out.
+            KvFormat::Bf16 | KvFormat::Int8 => {
+                Numbers::Bf16(numbers.map(|number| to_bf16(*number)).collect())
+            }
         };
         self.layers[layer].blocks.push(block);
         self.layers[layer].summaries.extend_from_slice(summary);

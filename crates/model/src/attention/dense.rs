@@ -1,4 +1,5 @@
 //! Everything so far, or everything within a window: the oracle, and the right choice for short contexts.
+use super::balance::Balance;
 use super::{Attention, Qkv};
 use crate::config::Config;
 use crate::layer::resize;
@@ -57,6 +58,8 @@ struct Layer {
     first: usize,
     /// Tokens taken in.
     len: usize,
+    /// Not known before the first tokens come with their bias; 8 bits only.
+    balance: Option<Option<Balance>>,
 }
 
 impl Dense {
@@ -78,7 +81,8 @@ impl Dense {
                 }
             };
             assert!(window > 0, "a window of {window} tokens");
-            Layer { sinks, window, sink_blocks: Vec::new(), blocks: VecDeque::new(), first: 0, len: 0 }
+            let (sink_blocks, blocks) = (Vec::new(), VecDeque::new());
+            Layer { sinks, window, sink_blocks, blocks, first: 0, len: 0, balance: None }
         };
         Self {
             compute,
@@ -255,13 +259,14 @@ impl Layer {
     }
 }
 
-/// Rows of heads, with a bias added if there is one, rotated; `row` numbers for each token. Copying and rotating
-/// at once reads them from memory once.
+/// Rows of heads, with a bias added if there is one, rotated, and multiplied with factors if there are any; `row` numbers
+/// for each token. Copying and rotating at once reads them from memory once.
 fn rotated(
     compute: &Compute,
     head_dim: usize,
     (from, bias): (&[f32], Option<&[f32]>),
     (cos, sin): (&[f32], &[f32]),
+    factors: Option<&[f32]>,
     to: &mut Vec<f32>,
     row: usize,
 ) {
@@ -278,6 +283,9 @@ fn rotated(
             }
             let angles = token * half..(token + 1) * half;
             compute.kernels().rope(row, head_dim, &cos[angles.clone()], &sin[angles]);
+            if let Some(factors) = factors {
+                row.iter_mut().zip(factors).for_each(|(x, factor)| *x *= factor);
+            }
         }
     });
 }
@@ -305,11 +313,20 @@ impl Attention for Dense {
         assert_eq!(qkv.keys.len(), positions.len() * row, "keys for every position");
 
         let (cos, sin) = self.rotation.at(positions.start as i64..positions.end as i64);
-        let rotate = |from: &[f32], bias: Option<&[f32]>, to: &mut Vec<f32>| {
-            rotated(&self.compute, dim, (from, bias), (cos, sin), to, from.len() / positions.len().max(1));
+        let tokens = positions.len().max(1);
+        let balance = layer.balance.get_or_insert_with(|| {
+            let bias = qkv.key_bias.filter(|_| self.format == KvFormat::Int8)?;
+            Balance::new(bias, heads, kv_heads, cos.len() / tokens)
+        });
+        let rotate = |from: &[f32], bias: Option<&[f32]>, factors: Option<&[f32]>, to: &mut Vec<f32>| {
+            rotated(&self.compute, dim, (from, bias), (cos, sin), factors, to, from.len() / tokens);
         };
-        rotate(qkv.queries, None, &mut self.queries);
-        rotate(qkv.keys, qkv.key_bias, &mut self.keys);
+        let [of_queries, of_keys] = match balance {
+            Some(Balance { queries, keys }) => [Some(&**queries), Some(&**keys)],
+            None => [None, None],
+        };
+        rotate(qkv.queries, None, of_queries, &mut self.queries);
+        rotate(qkv.keys, qkv.key_bias, of_keys, &mut self.keys);
 
         let spare = &mut self.spare;
         layer.grow(positions.end, &mut || {

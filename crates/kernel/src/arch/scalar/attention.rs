@@ -7,6 +7,8 @@
 //!
 //! `FUSED` asks for fused multiplication, for sets that have it; without it the function is plain arithmetic on
 //! any machine.
+pub(crate) mod int8;
+
 use super::exp::exp2;
 use crate::attention::{Mix, STRIP, Scores, Weights};
 use crate::kv::round_bf16;
@@ -64,15 +66,29 @@ macro_rules! instance {
         match ($format, $rows) {
             $((KvFormat::F32, ..=$count) => { const BF16: bool = false; const R: usize = $count; $body })*
             $((KvFormat::Bf16, ..=$count) => { const BF16: bool = true; const R: usize = $count; $body })*
-            (_, rows) => unreachable!("{rows} rows in a product"),
+            (format, rows) => unreachable!("{rows} rows in a product of {format:?}"),
         }
     };
 }
 #[cfg(target_arch = "x86_64")]
 pub(crate) use instance;
 
+/// Choose the instance of a product by the number of rows alone, rounded up to one that there is.
+macro_rules! rows {
+    ($rows:expr, [$($count:literal)*], $body:expr) => {
+        match $rows {
+            $(..=$count => { const R: usize = $count; $body })*
+            rows => unreachable!("{rows} rows in a product"),
+        }
+    };
+}
+pub(crate) use rows;
+
 #[inline(always)]
 pub(crate) fn scores<const FUSED: bool>(s: &mut Scores<'_>) {
+    if s.format == KvFormat::Int8 {
+        return int8::scores(s);
+    }
     let steps = s.queries.len() / STRIP;
     for first in (0..s.rows).step_by(ROWS) {
         for (group, keys) in s.keys.chunks_exact(steps * LINE).enumerate() {
@@ -94,6 +110,9 @@ fn store<const R: usize>(sums: [[f32; LINE]; R], out: &mut [f32]) {
 
 #[inline(always)]
 pub(crate) fn mix<const FUSED: bool>(m: &mut Mix<'_>) {
+    if m.format == KvFormat::Int8 {
+        return int8::mix(m);
+    }
     let stride = m.lines * LINE;
     let steps = m.values.len() / stride;
     for first in (0..m.rows).step_by(ROWS) {
@@ -120,6 +139,9 @@ fn update<const R: usize>(sums: [[f32; LINE]; R], rescale: &[f32], out: &mut [f3
 
 #[inline(always)]
 pub(crate) fn weights(w: &mut Weights<'_>) {
+    if w.format == KvFormat::Int8 {
+        return int8::weights(w);
+    }
     let (first, end) = (w.groups.start * LINE, w.groups.end * LINE);
     for (row, &seen) in w.seen.iter().enumerate() {
         let mut scores = [0.0; BLOCK_TOKENS];
@@ -159,6 +181,7 @@ pub(crate) fn weights(w: &mut Weights<'_>) {
                         *out = pair[0].to_bits() >> 16 | pair[1].to_bits();
                     }
                 }
+                KvFormat::Int8 => unreachable!("weighed by itself"),
             }
             for lane in 0..LINE {
                 sum[lane] += lanes[lane];

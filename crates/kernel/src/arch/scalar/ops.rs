@@ -183,6 +183,32 @@ pub(crate) fn pack_pairs(x: &[f32], factor: f32, words: &mut [u32]) {
     words[x.len().div_ceil(2)..].fill(0);
 }
 
+#[inline(always)]
+pub(crate) fn pack_integers(x: &[f32], factor: f32, words: &mut [u32]) -> f32 {
+    let mut greatest = [0.0_f32; 16];
+    let (lines, rest) = x.as_chunks::<16>();
+    for line in lines {
+        for lane in 0..16 {
+            greatest[lane] =
+                if line[lane].abs() > greatest[lane] { line[lane].abs() } else { greatest[lane] };
+        }
+    }
+    let greatest = rest.iter().map(|x| x.abs()).chain(greatest).fold(0.0, f32::max);
+    // Of what is so small the inverse is no number, and the whole nothing.
+    let inverse = if greatest < 1e-30 { 0.0 } else { 32_767.0 / greatest };
+    // Added to one and a half times 2^23, the nearest integer stands in the lowest bits.
+    let integer = |x: f32| (x * inverse + 12_582_912.0).to_bits() & 0xffff;
+    let (pairs, last) = x.as_chunks::<2>();
+    for (word, pair) in words.iter_mut().zip(pairs) {
+        *word = integer(pair[0]) | integer(pair[1]) << 16;
+    }
+    if let [last] = last {
+        words[pairs.len()] = integer(*last);
+    }
+    words[x.len().div_ceil(2)..].fill(0);
+    greatest * (1.0 / 32_767.0) * factor
+}
+
 /// One token's heads.
 #[inline(always)]
 pub(crate) fn rope(row: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32]) {
@@ -203,6 +229,7 @@ macro_rules! compile {
             blend(x: &mut [f32], a: f32, y: &[f32], b: f32),
             scale(x: &[f32], factor: f32, out: &mut [f32]),
             pack_pairs(x: &[f32], factor: f32, words: &mut [u32]),
+            pack_integers(x: &[f32], factor: f32, words: &mut [u32]) -> f32,
             rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]),
             layer_norm(x: &mut [f32], weight: &[f32], bias: &[f32], eps: f32),
             gelu(x: &mut [f32]),

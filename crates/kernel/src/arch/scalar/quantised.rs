@@ -291,6 +291,7 @@ fn dequantise_keys(task: &mut DequantiseHead<'_>, keys: &mut [[f32; LINE]]) {
                     }
                 }
             }
+            KvFormat::Int8 => unreachable!("refused by Compute::dequantise_kv"),
         }
     }
 }
@@ -328,6 +329,7 @@ fn dequantise_values(task: &mut DequantiseHead<'_>) {
                             out[i] = round_bf16(even[i]) | round_bf16(odd[i]) << 16;
                         }
                     }
+                    KvFormat::Int8 => unreachable!("refused by Compute::dequantise_kv"),
                 }
             }
         }

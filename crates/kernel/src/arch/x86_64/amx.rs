@@ -156,7 +156,7 @@ impl Kernels for Amx {
 
     fn scores(&self, scores: &mut Scores<'_>) {
         match scores.format {
-            KvFormat::F32 => VECTORS.scores(scores),
+            KvFormat::F32 | KvFormat::Int8 => VECTORS.scores(scores),
             KvFormat::Bf16 => attention::scores(self, scores),
         }
     }
@@ -167,7 +167,7 @@ impl Kernels for Amx {
 
     fn mix(&self, mix: &mut Mix<'_>) {
         match mix.format {
-            KvFormat::F32 => VECTORS.mix(mix),
+            KvFormat::F32 | KvFormat::Int8 => VECTORS.mix(mix),
             KvFormat::Bf16 => attention::mix(self, mix),
         }
     }
@@ -182,6 +182,10 @@ impl Kernels for Amx {
 
     fn pack_pairs(&self, x: &[f32], factor: f32, words: &mut [u32]) {
         VECTORS.pack_pairs(x, factor, words);
+    }
+
+    fn pack_integers(&self, x: &[f32], factor: f32, words: &mut [u32]) -> f32 {
+        VECTORS.pack_integers(x, factor, words)
     }
 
     fn rms_norm(&self, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {

@@ -12,6 +12,8 @@
 //! ```
 //!
 //! 16 fma and 18 other operations a step of bf16, 8 and 6 of f32: the aim is 80 % of two fma a cycle.
+mod int8;
+
 use super::Avx2;
 use crate::arch::scalar::attention::instance;
 use crate::arch::scalar::exp::EXP2;
@@ -25,11 +27,17 @@ const ROWS: usize = 4;
 
 pub(in crate::arch::x86_64) fn scores(_: &Avx2, s: &mut Scores<'_>) {
     let steps = s.queries.len() / STRIP;
-    let groups = s.keys.len() / (steps * LINE);
+    let group_words = s.format.group_words(steps * s.format.per_word());
+    let groups = s.keys.len() / group_words;
     assert!(s.rows <= STRIP && s.queries.len() == steps * STRIP, "a strip of queries");
     assert!(s.out.len() >= (STRIP - 1) * BLOCK_TOKENS + groups * LINE, "room for a strip of scores");
     // SAFETY: the token proves AVX2 and FMA; the sizes have been checked, for all rows of a strip.
-    unsafe { scores_256(s, steps, groups) }
+    unsafe {
+        match s.format {
+            KvFormat::F32 | KvFormat::Bf16 => scores_256(s, steps, groups),
+            KvFormat::Int8 => int8::scores(s, steps, group_words),
+        }
+    }
 }
 
 /// # Safety
@@ -56,12 +64,17 @@ unsafe fn scores_256(s: &mut Scores<'_>, steps: usize, groups: usize) {
 
 pub(in crate::arch::x86_64) fn mix(_: &Avx2, m: &mut Mix<'_>) {
     let stride = m.lines * LINE;
-    let steps = m.values.len() / stride;
+    let steps = m.values.len() / (m.lines * m.format.line());
     assert!(m.rows <= STRIP && stride <= m.width, "a strip of rows");
     assert!(m.weights.len() >= (STRIP - 1) * BLOCK_TOKENS + steps, "a strip of weights");
     assert!(m.out.len() >= (STRIP - 1) * m.width + stride, "room for a strip of results");
     // SAFETY: the token proves AVX2 and FMA; the sizes have been checked, for all rows of a strip.
-    unsafe { mix_256(m, stride, steps) }
+    unsafe {
+        match m.format {
+            KvFormat::F32 | KvFormat::Bf16 => mix_256(m, stride, steps),
+            KvFormat::Int8 => int8::mix(m, steps),
+        }
+    }
 }
 
 /// # Safety
@@ -91,11 +104,16 @@ pub(in crate::arch::x86_64) fn weights(_: &Avx2, w: &mut Weights<'_>) {
     assert!(rows <= STRIP && w.max.len() == rows && w.sum.len() == rows, "a strip of rows");
     assert!(w.scores.len().min(w.out.len()) >= rows * BLOCK_TOKENS, "a strip of scores");
     assert!(w.groups.end * LINE <= BLOCK_TOKENS, "groups of one block");
+    assert!(
+        w.format != KvFormat::Int8 || w.groups.end * w.group_words <= w.keys.len(),
+        "scales for every group"
+    );
     // SAFETY: the token proves AVX2 and FMA; the sizes have been checked.
     unsafe {
         match w.format {
             KvFormat::F32 => weights_256::<false>(w),
             KvFormat::Bf16 => weights_256::<true>(w),
+            KvFormat::Int8 => int8::weights(w),
         }
     }
 }

@@ -15,6 +15,8 @@
 //! to `head_dim` products: a fifth of the time at 64, a tenth at 128.
 //!
 //! Without AVX-512 BF16 (before Cooper Lake and Zen 4) the loops for 256 bits are taken instead.
+mod int8;
+
 use super::Avx512;
 use crate::arch::scalar::attention::instance;
 use crate::arch::scalar::exp::EXP2;
@@ -31,10 +33,15 @@ fn has_bf16() -> bool {
 
 pub(super) fn scores(_: &Avx512, s: &mut Scores<'_>) {
     let steps = s.queries.len() / STRIP;
-    let groups = s.keys.len() / (steps * LINE);
+    let group_words = s.format.group_words(steps * s.format.per_word());
+    let groups = s.keys.len() / group_words;
     assert!(s.rows <= STRIP && s.queries.len() == steps * STRIP, "a strip of queries");
     assert!(s.out.len() >= (STRIP - 1) * BLOCK_TOKENS + groups * LINE, "room for a strip of scores");
-    if has_bf16() {
+    if s.format == KvFormat::Int8 {
+        assert!(steps.is_multiple_of(2) && s.units.len() == s.rows, "a strip of integers");
+        // SAFETY: the token proves the features; the sizes have been checked, for all rows of a strip.
+        unsafe { int8::scores(s, steps, group_words) }
+    } else if has_bf16() {
         // SAFETY: the features are there; the sizes have been checked, for all rows of a strip.
         unsafe { scores_512(s, steps, groups) }
     } else {
@@ -48,12 +55,17 @@ pub(super) fn weights(_: &Avx512, w: &mut Weights<'_>) {
     assert!(w.scores.len().min(w.out.len()) >= rows * BLOCK_TOKENS, "a strip of scores");
     assert!(w.groups.start.is_multiple_of(2) && w.groups.end.is_multiple_of(2), "groups in pairs");
     assert!(w.groups.end * LINE <= BLOCK_TOKENS, "groups of one block");
-    if has_bf16() {
+    if w.format == KvFormat::Int8 {
+        assert!(w.groups.end * w.group_words <= w.keys.len(), "scales for every group");
+        // SAFETY: the token proves the features; the sizes have been checked.
+        unsafe { int8::weights(w) }
+    } else if has_bf16() {
         // SAFETY: the features are there; the sizes have been checked.
         unsafe {
-            match w.format {
-                KvFormat::F32 => weights_512::<false>(w),
-                KvFormat::Bf16 => weights_512::<true>(w),
+            if w.format == KvFormat::Bf16 {
+                weights_512::<true>(w);
+            } else {
+                weights_512::<false>(w);
             }
         }
     } else {
@@ -62,11 +74,15 @@ pub(super) fn weights(_: &Avx512, w: &mut Weights<'_>) {
 }
 
 pub(super) fn mix(_: &Avx512, m: &mut Mix<'_>) {
-    let steps = m.values.len() / (m.lines * LINE);
+    let steps = m.values.len() / (m.lines * m.format.line());
     assert!(m.rows <= STRIP && m.lines * LINE <= m.width, "a strip of rows");
     assert!(m.weights.len() >= (STRIP - 1) * BLOCK_TOKENS + steps, "a strip of weights");
     assert!(m.out.len() >= (STRIP - 1) * m.width + m.lines * LINE, "room for a strip of results");
-    if has_bf16() {
+    if m.format == KvFormat::Int8 {
+        assert!(steps.is_multiple_of(2), "groups of tokens");
+        // SAFETY: the token proves the features; the sizes have been checked, for all rows of a strip.
+        unsafe { int8::mix(m, steps) }
+    } else if has_bf16() {
         // SAFETY: the features are there; the sizes have been checked, for all rows of a strip.
         unsafe { mix_512(m, steps) }
     } else {

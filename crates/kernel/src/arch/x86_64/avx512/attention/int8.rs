@@ -1,0 +1,289 @@
+//! Attention to keys and values of 8 bits with vectors of 512 bits and products of 16-bit pairs (AVX-512 VNNI).
+//!
+//! ```text
+//! for each step:
+//!     b[n] = load half a line of right[step][n], signs extended       N loads, for all rows
+//!     for each row: sums[row][n] += broadcast left[row, step] · b[n]  R · N products: vpdpwssd
+//! ```
+//!
+//! `vpdpwssd` is as fast as `vdpbf16ps`. Twelve rows by two lines lose two operations of twenty-six to the signs, and
+//! one in ten to the scales of every 32 numbers; one row, as when a token is written, loses half, but then it is
+//! memory that counts, and there is half as much to read.
+use super::{exp2, mask};
+use crate::BLOCK_TOKENS;
+use crate::arch::scalar::attention::int8::GREATEST;
+use crate::arch::scalar::attention::rows;
+use crate::attention::{Mix, STRIP, Scores, Weights};
+use crate::kv::int8::{GROUP, GROUP_WORDS, HALF};
+use crate::lines::LINE;
+use std::arch::x86_64::*;
+
+/// `sums[r][n] = Σ_step left[r · ROW + step · STEP] · right[step · stride + n · apart ..][..8]`. Of what lies ahead, two
+/// steps of each `n` are one line if `FAR`, else one step of two `n`.
+///
+/// # Safety
+/// All of these must lie in the memory behind the pointers, and `steps` be even.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn product<const R: usize, const N: usize, const ROW: usize, const STEP: usize, const FAR: bool>(
+    mut left: *const u32,
+    (mut right, mut ahead): (*const u32, *const u32),
+    (stride, apart): (usize, usize),
+    steps: usize,
+) -> [[__m512i; N]; R] {
+    let mut sums = [[_mm512_setzero_si512(); N]; R];
+    for _ in 0..steps / 2 {
+        for half in 0..2 {
+            for n in 0..N {
+                if if FAR { half == 0 } else { n % 2 == 0 } {
+                    _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(n * apart).cast());
+                }
+            }
+            let mut lines = [_mm512_setzero_si512(); N];
+            for n in 0..N {
+                // SAFETY: the caller's promise.
+                lines[n] = _mm512_cvtepi8_epi16(unsafe { _mm256_loadu_si256(right.add(n * apart).cast()) });
+            }
+            for r in 0..R {
+                // SAFETY: the caller's promise.
+                let word = _mm512_set1_epi32(unsafe { *left.add(r * ROW) } as i32);
+                for n in 0..N {
+                    sums[r][n] = _mm512_dpwssd_epi32(sums[r][n], word, lines[n]);
+                }
+            }
+            left = left.wrapping_add(STEP);
+            right = right.wrapping_add(stride);
+            ahead = ahead.wrapping_add(stride);
+        }
+    }
+    sums
+}
+
+/// Sixteen scales.
+///
+/// # Safety
+/// They must lie behind the pointer.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn scales(words: *const u32) -> __m512 {
+    // SAFETY: the caller's promise.
+    let halves = _mm512_cvtepu16_epi32(unsafe { _mm256_loadu_si256(words.cast()) });
+    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(halves))
+}
+
+/// # Safety
+/// As checked by [`super::scores`]; `steps` and `group_words` are those of the format.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+pub(super) unsafe fn scores(s: &mut Scores<'_>, steps: usize, group_words: usize) {
+    let (queries, units, out) = (s.queries.as_ptr(), s.units, s.out.as_mut_ptr());
+    let (keys, ahead, groups) = (s.keys, s.ahead, s.keys.len() / group_words);
+    let at = |group: usize| {
+        let keys = keys[group * group_words..].as_ptr();
+        (keys, ahead.pair(group / 2, group * group_words, keys))
+    };
+    let shape = (steps, group_words);
+    rows!(s.rows, [1 2 3 4 6 8 12], {
+        // Rows that are computed for nothing.
+        let mut all = [0.0; R];
+        all[..units.len()].copy_from_slice(units);
+        let mut group = 0;
+        // SAFETY: groups stay below `groups`, and the caller vouches for a whole strip of rows.
+        unsafe {
+            while R <= 6 && group + 4 <= groups {
+                score::<R, 4>(queries, at(group), &all, out.add(group * LINE), shape);
+                group += 4;
+            }
+            while group + 2 <= groups {
+                score::<R, 2>(queries, at(group), &all, out.add(group * LINE), shape);
+                group += 2;
+            }
+            if group < groups {
+                score::<R, 1>(queries, at(group), &all, out.add(group * LINE), shape);
+            }
+        }
+    });
+}
+
+/// `N` groups of keys.
+///
+/// # Safety
+/// `R` rows of queries and scores and `N` groups of keys must lie behind the pointers.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn score<const R: usize, const N: usize>(
+    queries: *const u32,
+    (keys, ahead): (*const u32, *const u32),
+    units: &[f32; R],
+    out: *mut f32,
+    (steps, group_words): (usize, usize),
+) {
+    let parts = (2 * steps).div_ceil(GROUP);
+    // SAFETY: the caller's promise, and that of the layout: the values' scales, then for every part the scales and the
+    // codes of its steps, of which the last part may have fewer.
+    unsafe {
+        for part in 0..parts {
+            let at = HALF + part * GROUP_WORDS;
+            let first = part * GROUP / 2;
+            let codes = (keys.add(at + HALF), ahead.wrapping_add(at + HALF));
+            let sums = product::<R, N, 1, STRIP, true>(
+                queries.add(first * STRIP),
+                codes,
+                (HALF, group_words),
+                (steps - first).min(GROUP / 2),
+            );
+            let mut scale = [_mm512_setzero_ps(); N];
+            for n in 0..N {
+                _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(at + n * group_words).cast());
+                scale[n] = scales(keys.add(at + n * group_words));
+            }
+            for r in 0..R {
+                for n in 0..N {
+                    let out = out.add(r * BLOCK_TOKENS + n * LINE);
+                    // What is summed up so far waits in the first cache: registers are for the integers.
+                    let before = if part == 0 { _mm512_setzero_ps() } else { _mm512_loadu_ps(out) };
+                    let mut sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[r][n]), scale[n], before);
+                    if part + 1 == parts {
+                        sum = _mm512_mul_ps(sum, _mm512_set1_ps(units[r]));
+                    }
+                    _mm512_storeu_ps(out, sum);
+                }
+            }
+        }
+    }
+}
+
+/// The values' scales of `groups` as far as tokens from `start` to `end` are seen, relative to the greatest of them, times
+/// the greatest integer; and the greatest.
+///
+/// # Safety
+/// Every group has its scales among the keys.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn relative(w: &Weights<'_>, (start, end): (usize, usize)) -> ([__m512; BLOCK_TOKENS / LINE], f32) {
+    let mut all = [_mm512_setzero_ps(); BLOCK_TOKENS / LINE];
+    let mut greatest = _mm512_setzero_ps();
+    for group in w.groups.clone() {
+        // SAFETY: the caller's promise.
+        let scales = unsafe { scales(w.keys.as_ptr().add(group * w.group_words)) };
+        all[group] = _mm512_maskz_mov_ps(mask(group, start, end), scales);
+        greatest = _mm512_max_ps(greatest, all[group]);
+    }
+    let greatest = _mm512_reduce_max_ps(greatest);
+    let inverse = _mm512_set1_ps(if greatest > 0.0 { GREATEST / greatest } else { 0.0 });
+    for group in w.groups.clone() {
+        all[group] = _mm512_mul_ps(all[group], inverse);
+    }
+    (all, greatest)
+}
+
+/// # Safety
+/// As checked by [`super::weights`], and every group has its scales among the keys.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+pub(super) unsafe fn weights(w: &mut Weights<'_>) {
+    let none = _mm512_set1_ps(f32::NEG_INFINITY);
+    // SAFETY: the caller's promise.
+    let shared = unsafe { relative(w, (0, BLOCK_TOKENS)) };
+    for (row, &(start, end)) in w.seen.iter().enumerate() {
+        // SAFETY: the row's scores and weights of `groups` lie in the strips, and the caller vouches for the scales.
+        unsafe {
+            let scores = w.scores.as_ptr().add(row * BLOCK_TOKENS);
+            let weights = w.out.as_mut_ptr().add(row * BLOCK_TOKENS);
+            let whole = start <= w.groups.start * LINE && w.groups.end * LINE <= end;
+            let mask = |group| if whole { !0 } else { mask(group, start, end) };
+            let own;
+            let (scales, greatest) = if whole {
+                &shared
+            } else {
+                own = relative(w, (start, end));
+                &own
+            };
+            let mut max = [none; 2];
+            for group in w.groups.clone() {
+                let line = _mm512_mask_loadu_ps(none, mask(group), scores.add(group * LINE));
+                max[group % 2] = _mm512_max_ps(max[group % 2], line);
+            }
+            let max = _mm512_reduce_max_ps(_mm512_max_ps(max[0], max[1]));
+            let old = w.max[row];
+            let new = max.max(old);
+            // Most blocks bring no new maximum: then the exponential is exactly 1.
+            let power = |max: f32| match max {
+                f32::NEG_INFINITY => 0.0,
+                _ if new > max => _mm512_cvtss_f32(exp2(_mm512_set1_ps(max - new))),
+                _ => 1.0,
+            };
+            let (rescale, here) = (power(old), power(max));
+            // Nothing seen: any finite number will do, every weight is 0.
+            let origin = _mm512_set1_ps(if max == f32::NEG_INFINITY { 0.0 } else { max });
+            let mut sum = _mm512_setzero_ps();
+            for group in w.groups.clone() {
+                let score = _mm512_loadu_ps(scores.add(group * LINE));
+                let line = _mm512_maskz_mov_ps(mask(group), exp2(_mm512_sub_ps(score, origin)));
+                sum = _mm512_add_ps(sum, line);
+                let integers = _mm512_cvtps_epi32(_mm512_mul_ps(line, scales[group]));
+                _mm256_storeu_si256(weights.add(group * HALF).cast(), _mm512_cvtepi32_epi16(integers));
+            }
+            w.max[row] = new;
+            w.sum[row] = w.sum[row] * rescale + _mm512_reduce_add_ps(sum) * here;
+            w.rescale[row] = rescale;
+            w.units[row] = greatest * (1.0 / GREATEST) * here;
+        }
+    }
+}
+
+/// # Safety
+/// As checked by [`super::mix`]; `steps` is that of the format.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+pub(super) unsafe fn mix(m: &mut Mix<'_>, steps: usize) {
+    let (weights, out) = (m.weights.as_ptr(), m.out.as_mut_ptr());
+    let (values, ahead) = (m.values, m.ahead);
+    let at = |line: usize| {
+        let values = values[line * HALF..].as_ptr();
+        (values, ahead.pair(line / 2, line * HALF, values))
+    };
+    let factors = (m.rescale, m.units);
+    let shape = (m.lines * HALF, m.width, steps);
+    rows!(m.rows, [1 2 3 4 6 8 12], {
+        let mut line = 0;
+        // SAFETY: lines stay below `lines`, and the caller vouches for a whole strip of rows.
+        unsafe {
+            while R <= 6 && line + 4 <= m.lines {
+                update::<R, 4>(weights, at(line), factors, out.add(line * LINE), shape);
+                line += 4;
+            }
+            while line + 2 <= m.lines {
+                update::<R, 2>(weights, at(line), factors, out.add(line * LINE), shape);
+                line += 2;
+            }
+            if line < m.lines {
+                update::<R, 1>(weights, at(line), factors, out.add(line * LINE), shape);
+            }
+        }
+    });
+}
+
+/// `N` lines of values.
+///
+/// # Safety
+/// `R` rows of weights and results and `N` lines of each step of values must lie behind the pointers.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn update<const R: usize, const N: usize>(
+    weights: *const u32,
+    values: (*const u32, *const u32),
+    (rescale, units): (&[f32; STRIP], &[f32; STRIP]),
+    out: *mut f32,
+    (stride, width, steps): (usize, usize, usize),
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let sums = product::<R, N, BLOCK_TOKENS, 1, false>(weights, values, (stride, HALF), steps);
+        for r in 0..R {
+            let (rescale, unit) = (_mm512_set1_ps(rescale[r]), _mm512_set1_ps(units[r]));
+            for n in 0..N {
+                let out = out.add(r * width + n * LINE);
+                let before = _mm512_mul_ps(_mm512_loadu_ps(out), rescale);
+                _mm512_storeu_ps(out, _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[r][n]), unit, before));
+            }
+        }
+    }
+}
