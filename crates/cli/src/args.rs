@@ -46,7 +46,7 @@ pub(crate) struct Common {
 pub(crate) enum Precision {
     /// Activations of at least 15 bits: the weights' own quality
     Exact,
-    /// Activations of 8 bits, as other CPU engines do; up to 1.6 times as fast
+    /// Activations of 8 bits, as other CPU engines do, keys and values too; up to 1.6 times as fast
     Fast,
     /// Weights of 8 bits a row as well: a little faster for long texts, and slower word by word
     Coarse,

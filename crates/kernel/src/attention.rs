@@ -73,14 +73,18 @@ pub struct Scores<'a> {
     pub format: KvFormat,
     /// Rows in use.
     pub rows: usize,
-    /// `[steps][STRIP]` words, or `[STRIP][steps]` if [`Kernels::query_rows`].
+    /// `[steps][STRIP]` words, or `[STRIP][steps]` if [`Kernels::query_rows`]; of Int8 as [`Kernels::pack_query`] makes them.
     pub queries: &'a [u32],
     /// `[groups][steps][16]` words, or what [`KvFormat::Int8`] makes of them.
     pub keys: &'a [u32],
     /// What to bring nearer meanwhile.
     pub ahead: Ahead<'a>,
-    /// Int8: what one unit of each row's queries stands for.
+    /// Int8: what one unit of the high bytes of each row's queries stands for.
     pub units: &'a [f32],
+    /// Int8: whether any row has low bytes.
+    pub low: bool,
+    /// Numbers kept of a key.
+    pub width: usize,
     /// `[STRIP][BLOCK_TOKENS]`; the first `16 · groups` of each row in use are overwritten.
     pub out: &'a mut [f32],
 }
@@ -149,6 +153,8 @@ struct Tile {
     query: Lines,
     /// `[rows]`; Int8: what one unit of a row of them stands for, nothing for other formats.
     units: Vec<f32>,
+    /// `[strips]`; Int8: whether any row has low bytes.
+    low: Vec<bool>,
     /// `[strips · STRIP]`.
     seen: Vec<(usize, usize)>,
     scores: Lines,
@@ -384,7 +390,7 @@ impl Tile {
     fn load(&mut self, call: &Call<'_>, tokens: Range<usize>, head: usize) {
         let Shape { format, dim, width, group, heads, .. } = call.shape;
         let (kernels, attend) = (call.kernels, call.attend);
-        let steps = width / format.per_word();
+        let steps = format.query_words(width);
         (self.rows, self.width) = (tokens.len() * group, width);
         self.queries.reserve(self.rows.div_ceil(STRIP) * steps * STRIP);
         self.query.reserve(steps);
@@ -393,6 +399,8 @@ impl Tile {
         let (from_row, from_step) = if kernels.query_rows(format) { (steps, 1) } else { (1, STRIP) };
         let scale = attend.scale * LOG2_E;
         self.units.clear();
+        self.low.clear();
+        self.low.resize(self.rows.div_ceil(STRIP), false);
         let rows =
             tokens.flat_map(|token| (0..group).map(move |member| token * heads + head * group + member));
         for (row, at) in rows.enumerate() {
@@ -406,7 +414,11 @@ impl Tile {
                     }
                 }
                 KvFormat::Bf16 => kernels.pack_pairs(query, scale, packed),
-                KvFormat::Int8 => self.units.push(kernels.pack_integers(query, scale, packed)),
+                KvFormat::Int8 => {
+                    let (unit, low) = kernels.pack_query(query, scale, packed);
+                    self.units.push(unit);
+                    self.low[row / STRIP] |= low;
+                }
             }
             let words = &mut self.queries.words_mut()[row / STRIP * steps * STRIP + row % STRIP * from_row..];
             for (step, word) in packed.iter().enumerate() {
@@ -446,7 +458,7 @@ impl Tile {
     /// Take in one block.
     fn block(&mut self, kernels: &dyn Kernels, block: &KvBlock, next: Option<&KvBlock>, head: usize) {
         let (format, width) = (block.format(), self.width);
-        let (steps, group_words) = (width / format.per_word(), format.group_words(width));
+        let (steps, group_words) = (format.query_words(width), format.group_words(width));
         let (keys, values) = (block.keys(head), block.values(head));
         let (next_keys, next_values) =
             next.map_or((&[][..], &[][..]), |next| (next.keys(head), next.values(head)));
@@ -464,6 +476,8 @@ impl Tile {
                 keys: &keys[read.clone()],
                 ahead: Ahead::new(next_keys, read, strip, strips),
                 units: self.units.get(first..end).unwrap_or_default(),
+                low: self.low[strip],
+                width,
                 out: &mut scores[groups.start * LINE..],
             });
             let (mut rescale, mut units) = ([0.0; STRIP], [0.0; STRIP]);

@@ -64,10 +64,10 @@ pub trait Kernels: Sync + Debug {
         scalar::ops::pack_pairs(x, factor, words);
     }
 
-    /// `factor · x` as pairs of integers of 16 bits, the first of a pair in the lower half; what is left of `words`
-    /// becomes 0. What one unit stands for: a 32,767th of the greatest.
-    fn pack_integers(&self, x: &[f32], factor: f32, words: &mut [u32]) -> f32 {
-        scalar::ops::pack_integers(x, factor, words)
+    /// `factor · x`, a query for [`KvFormat::Int8`]: what one unit of its high bytes stands for, and whether it has low
+    /// bytes. `words` are for a head of `x.len()` numbers, rounded up to a multiple of 16.
+    fn pack_query(&self, x: &[f32], factor: f32, words: &mut [u32]) -> (f32, bool) {
+        scalar::ops::pack_query(x, factor, words)
     }
 
     /// One row of [`crate::Compute::rms_norm`].

@@ -18,13 +18,13 @@ pub enum KvFormat {
     #[default]
     Bf16,
     /// Integers of 8 bits, half the memory again: keys with a scale for every 32 numbers of a head, values with one for
-    /// each token and head. Queries and weights are rounded to 16 bits beside them, and the sums are exact.
+    /// each token and head. Queries are rounded to 8 bits a head, those of uneven numbers to 16, weights to 16 bits a
+    /// block; sums of integers are exact.
     Int8,
 }
 
 impl KvFormat {
-    /// How many numbers of a product's left side, queries or weights, share a word of 32 bits: a product takes one of
-    /// them at a time.
+    /// How many numbers of a product's left side share a word of 32 bits: a product takes one word at a time.
     pub(crate) const fn per_word(self) -> usize {
         match self {
             Self::F32 => 1,
@@ -37,6 +37,14 @@ impl KvFormat {
         let width = head_dim.next_multiple_of(LINE);
         let keys = BLOCK_TOKENS / LINE * self.group_words(width);
         4 * kv_heads * (keys + self.value_words(BLOCK_TOKENS, width))
+    }
+
+    /// Words of a query of `width` numbers.
+    pub(crate) const fn query_words(self, width: usize) -> usize {
+        match self {
+            Self::F32 | Self::Bf16 => width / self.per_word(),
+            Self::Int8 => int8::query_words(width),
+        }
     }
 
     /// Words of what that is multiplied with, sixteen lanes of the right side, keys or values.
@@ -80,8 +88,8 @@ pub(crate) fn round_bf16(number: f32) -> u32 {
 /// ```
 ///
 /// so that both products of attention are the same loop: broadcast one word of the left side, multiply with
-/// whole lines of the right side, read in order. In 8 bits a pair is half a word, and scales lie before the keys they
-/// belong to (`kv/int8.rs`).
+/// whole lines of the right side, read in order. Words of 8 bits hold four or two pairs, and scales lie before the
+/// keys (`kv/int8.rs`).
 #[derive(Debug, Clone)]
 pub struct KvBlock {
     format: KvFormat,

@@ -1,32 +1,47 @@
 //! Keys and values in 8 bits: how one head of a block lies, and how numbers become codes.
 //!
 //! ```text
-//! keys    [tokens / 16]:  value scales [16 tokens],
-//!                         [width / 32]:  key scales [16 tokens], codes [≤ 16 pairs][16 tokens][2 along the head]
+//! keys    [tokens / 16]:  value scales [16 tokens], key scales [width / 32][16 tokens], up to the end of a line,
+//!                         codes [width / 4][16 tokens][4 along the head], 128 more each
 //! values  [width / 64][tokens / 2][≤ 4][16 numbers][2 tokens]                                              codes
 //! ```
 //!
-//! Sixteen scales are bf16, two to a word, and so are as long as sixteen pairs of codes: half a line. All of them lie
-//! where the keys are read, in order, so that nothing has to be fetched from a place of its own.
+//! Sixteen scales are bf16, two to a word. All of them lie where the keys are read, in order, so that nothing has to be
+//! fetched from a place of its own.
 //!
-//! A number is `scale · code` with a code from -127 to 127. A key has a scale for every 32 numbers, since some models
-//! have a few channels whose keys are a hundred times as large as the others (a bias, rotated); a value has one for all
-//! of a head, so that it can be multiplied into the token's weight and the sum over tokens is one of integers.
+//! A number is `scale · code` with a code from -127 to 127. A key has a scale for every 32 numbers; a value has one for
+//! all of a head, so that it can be multiplied into the token's weight and the sum over tokens is one of integers.
+//!
+//! The other side of the products (`Kernels::pack_query`, `Kernels::weights`):
+//!
+//! ```text
+//! queries  [width / 32]: high bytes: -128 · their sum, [8 steps][4]; low bytes alike        a step: 4 along the head
+//! weights  [tokens / 2][2]                                                                    integers of 16 bits
+//! ```
+//!
+//! A query's integer is `256 · high + low`, both signed. Most have high bytes alone; those with few great numbers beside
+//! many small ones have both. Keys' codes are kept without a sign since products of bytes want one side so
+//! (`vpdpbusd`); the sums begin with what makes up for it.
 use super::{BLOCK_TOKENS, CHUNK, half};
 use crate::lines::LINE;
 
 /// Numbers of a key that share a scale.
 pub(crate) const GROUP: usize = 32;
 
-/// Words of sixteen scales, or of sixteen pairs of codes.
+/// Words of sixteen scales, or of sixteen pairs of a value's codes.
 pub(crate) const HALF: usize = LINE / 2;
 
-/// Words of a whole group's scales and codes.
-pub(crate) const GROUP_WORDS: usize = HALF + GROUP / 2 * HALF;
+/// Words of the high bytes of a query's group, and of the low ones.
+pub(crate) const QUERY_PASS: usize = 1 + GROUP / 4;
+
+/// Words of a query.
+pub(crate) const fn query_words(width: usize) -> usize {
+    width.div_ceil(GROUP) * 2 * QUERY_PASS
+}
 
 /// Words of all scales of sixteen tokens, values' and keys'.
 pub(crate) const fn scale_words(width: usize) -> usize {
-    (1 + width.div_ceil(GROUP)) * HALF
+    ((1 + width.div_ceil(GROUP)) * HALF).next_multiple_of(LINE)
 }
 
 /// Words of sixteen tokens' keys.
@@ -62,16 +77,13 @@ pub(super) fn write(head: &mut [u32], token: usize, key: &[f32], value: &[f32]) 
             words[pairs.len()] = words[pairs.len()] & others | code(*last, inverse) << shift;
         }
     }
-    for (numbers, words) in key.chunks(GROUP).zip(keys[HALF..].chunks_mut(GROUP_WORDS)) {
+    let (scales, codes) = keys.split_at_mut(scale_words(width));
+    let mut codes = codes[token % LINE..].iter_mut().step_by(LINE);
+    for (numbers, scales) in key.chunks(GROUP).zip(scales[HALF..].chunks_mut(HALF)) {
         let (scale, inverse) = range(numbers);
-        put(&mut words[lane], scale);
-        let (pairs, last) = numbers.as_chunks::<2>();
-        let mut words = words[HALF + lane..].iter_mut().step_by(HALF);
-        for (pair, word) in pairs.iter().zip(&mut words) {
-            put(word, code(pair[0], inverse) | code(pair[1], inverse) << 8);
-        }
-        if let ([last], Some(word)) = (last, words.next()) {
-            put(word, code(*last, inverse));
+        put(&mut scales[lane], scale);
+        for (four, word) in numbers.chunks(4).zip(&mut codes) {
+            *word = four.iter().rev().fold(0, |word, number| word << 8 | code(*number, inverse) ^ 0x80);
         }
     }
 }
@@ -110,10 +122,9 @@ fn byte(word: u32, byte: usize) -> f32 {
 
 /// Number `index` of a stored key.
 pub(super) fn key(keys: &[u32], width: usize, token: usize, index: usize) -> f32 {
-    let group = &keys[token / LINE * group_words(width)..][HALF + index / GROUP * GROUP_WORDS..];
-    let (scales, codes) = group.split_at(HALF);
-    let word = codes[index % GROUP / 2 * HALF + token % LINE / 2];
-    byte(word, 2 * (token % 2) + index % 2) * scale(scales, token % LINE)
+    let (scales, codes) = keys[token / LINE * group_words(width)..].split_at(scale_words(width));
+    let word = codes[index / 4 * LINE + token % LINE] ^ 0x8080_8080;
+    byte(word, index % 4) * scale(&scales[(1 + index / GROUP) * HALF..], token % LINE)
 }
 
 /// Number `index` of a stored value.

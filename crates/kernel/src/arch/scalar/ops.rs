@@ -3,7 +3,7 @@
 //! Each is a loop over [`LANES`] independent lanes without fused multiplications, so that compiling it for wider
 //! vectors changes the speed and not one bit of the result. They are bound by memory or by division.
 use super::exp::exp2;
-use crate::kv::round_bf16;
+use crate::kv::{int8, round_bf16};
 use std::f32::consts::{FRAC_1_SQRT_2, LOG2_E};
 
 /// Partial sums of a reduction; also what the loops are unrolled to.
@@ -184,29 +184,35 @@ pub(crate) fn pack_pairs(x: &[f32], factor: f32, words: &mut [u32]) {
 }
 
 #[inline(always)]
-pub(crate) fn pack_integers(x: &[f32], factor: f32, words: &mut [u32]) -> f32 {
-    let mut greatest = [0.0_f32; 16];
-    let (lines, rest) = x.as_chunks::<16>();
-    for line in lines {
-        for lane in 0..16 {
-            greatest[lane] =
-                if line[lane].abs() > greatest[lane] { line[lane].abs() } else { greatest[lane] };
+pub(crate) fn pack_query(x: &[f32], factor: f32, words: &mut [u32]) -> (f32, bool) {
+    let (mut greatest, mut total) = ([0.0_f32; 16], [0.0_f32; 16]);
+    for line in x.chunks(16) {
+        for (lane, x) in line.iter().enumerate() {
+            greatest[lane] = if x.abs() > greatest[lane] { x.abs() } else { greatest[lane] };
+            total[lane] += x.abs();
         }
     }
-    let greatest = rest.iter().map(|x| x.abs()).chain(greatest).fold(0.0, f32::max);
+    let greatest = greatest.into_iter().fold(0.0, f32::max);
+    // Eight times what is usual: then a byte has no more than four bits for that.
+    let low = greatest * x.len() as f32 > 8.0 * total.iter().sum::<f32>();
     // Of what is so small the inverse is no number, and the whole nothing.
-    let inverse = if greatest < 1e-30 { 0.0 } else { 32_767.0 / greatest };
+    let inverse = if greatest < 1e-30 { 0.0 } else { 127.0 / greatest };
     // Added to one and a half times 2^23, the nearest integer stands in the lowest bits.
-    let integer = |x: f32| (x * inverse + 12_582_912.0).to_bits() & 0xffff;
-    let (pairs, last) = x.as_chunks::<2>();
-    for (word, pair) in words.iter_mut().zip(pairs) {
-        *word = integer(pair[0]) | integer(pair[1]) << 16;
+    let integer = |x: f32| (x + 12_582_912.0).to_bits() as i32 - 0x4b40_0000;
+    for (x, words) in x.chunks(int8::GROUP).zip(words.chunks_exact_mut(2 * int8::QUERY_PASS)) {
+        let (mut high, mut rest) = ([0_i32; int8::GROUP], [0_i32; int8::GROUP]);
+        for ((x, high), rest) in x.iter().zip(&mut high).zip(&mut rest) {
+            *high = integer(x * inverse);
+            *rest = if low { integer((x * inverse - *high as f32) * 256.0).min(127) } else { 0 };
+        }
+        for (bytes, words) in [high, rest].iter().zip(words.chunks_exact_mut(int8::QUERY_PASS)) {
+            words[0] = (-128 * bytes.iter().sum::<i32>()) as u32;
+            for (word, four) in words[1..].iter_mut().zip(bytes.as_chunks::<4>().0) {
+                *word = u32::from_le_bytes(four.map(|byte| byte as u8));
+            }
+        }
     }
-    if let [last] = last {
-        words[pairs.len()] = integer(*last);
-    }
-    words[x.len().div_ceil(2)..].fill(0);
-    greatest * (1.0 / 32_767.0) * factor
+    (greatest * (1.0 / 127.0) * factor, low)
 }
 
 /// One token's heads.
@@ -229,7 +235,7 @@ macro_rules! compile {
             blend(x: &mut [f32], a: f32, y: &[f32], b: f32),
             scale(x: &[f32], factor: f32, out: &mut [f32]),
             pack_pairs(x: &[f32], factor: f32, words: &mut [u32]),
-            pack_integers(x: &[f32], factor: f32, words: &mut [u32]) -> f32,
+            pack_query(x: &[f32], factor: f32, words: &mut [u32]) -> (f32, bool),
             rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]),
             layer_norm(x: &mut [f32], weight: &[f32], bias: &[f32], eps: f32),
             gelu(x: &mut [f32]),

@@ -184,8 +184,8 @@ impl Kernels for Amx {
         VECTORS.pack_pairs(x, factor, words);
     }
 
-    fn pack_integers(&self, x: &[f32], factor: f32, words: &mut [u32]) -> f32 {
-        VECTORS.pack_integers(x, factor, words)
+    fn pack_query(&self, x: &[f32], factor: f32, words: &mut [u32]) -> (f32, bool) {
+        VECTORS.pack_query(x, factor, words)
     }
 
     fn rms_norm(&self, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {

@@ -56,8 +56,8 @@ impl Kernels for Avx2 {
         ops::pack_pairs(self, x, factor, words);
     }
 
-    fn pack_integers(&self, x: &[f32], factor: f32, words: &mut [u32]) -> f32 {
-        ops::pack_integers(self, x, factor, words)
+    fn pack_query(&self, x: &[f32], factor: f32, words: &mut [u32]) -> (f32, bool) {
+        ops::pack_query(self, x, factor, words)
     }
 
     fn rms_norm(&self, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {

@@ -9,7 +9,7 @@
 use super::{STRIP, greater, halves, mask, rows};
 use crate::arch::scalar::exp::exp2;
 use crate::attention::{Mix, Scores, Weights};
-use crate::kv::int8::{GROUP, GROUP_WORDS, HALF, scale};
+use crate::kv::int8::{GROUP, HALF, QUERY_PASS, scale, scale_words};
 use crate::lines::LINE;
 use crate::{BLOCK_TOKENS, KvFormat};
 
@@ -53,19 +53,45 @@ fn product<const R: usize, const STEP: usize, const ROW: usize>(
     sums
 }
 
+/// `sums[r][lane] += Σ_step left[step · STRIP + r] · right[step][lane]`, four bytes each: of the left side signed, of the
+/// right side not.
+#[inline(always)]
+fn bytes<const R: usize>(sums: &mut [[i32; LINE]; R], left: &[u32], right: &[[u32; LINE]]) {
+    for (step, line) in right.iter().enumerate() {
+        for part in 0..4 {
+            let shift = 8 * part;
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let a = i32::from((left[step * STRIP + r] >> shift) as i8);
+                for lane in 0..LINE {
+                    sums[lane] += a * (line[lane] >> shift & 0xff) as i32;
+                }
+            }
+        }
+    }
+}
+
 #[inline(always)]
 pub(super) fn scores(s: &mut Scores<'_>) {
-    let steps = s.queries.len() / STRIP;
-    let group_words = KvFormat::Int8.group_words(2 * steps);
+    let width = s.width;
+    let unit = if s.low { 1.0 / 256.0 } else { 1.0 };
     for first in (0..s.rows).step_by(ROWS) {
-        for (group, keys) in s.keys.chunks_exact(group_words).enumerate() {
+        for (group, keys) in s.keys.chunks_exact(KvFormat::Int8.group_words(width)).enumerate() {
+            let (all_scales, codes) = keys.split_at(scale_words(width));
             let out = &mut s.out[first * BLOCK_TOKENS + group * LINE..];
             rows!(ROWS.min(s.rows - first), [1 2 3 4], {
                 let mut all = [[0.0; LINE]; R];
-                for (part, words) in keys[HALF..].chunks(GROUP_WORDS).enumerate() {
-                    let (scale, codes) = (scales(words), &words[HALF..]);
-                    let queries = &s.queries[part * GROUP / 2 * STRIP + first..];
-                    let sums = product::<R, STRIP, 1>(queries, codes, HALF, codes.len() / HALF);
+                for (part, codes) in codes.as_chunks::<LINE>().0.chunks(GROUP / 4).enumerate() {
+                    let scale = scales(&all_scales[(1 + part) * HALF..]);
+                    let high = &s.queries[part * 2 * QUERY_PASS * STRIP + first..];
+                    let low = &high[QUERY_PASS * STRIP..];
+                    let mut sums: [[i32; LINE]; R] = std::array::from_fn(|r| [high[r] as i32; LINE]);
+                    bytes(&mut sums, &high[STRIP..], codes);
+                    if s.low {
+                        for (r, sums) in sums.iter_mut().enumerate() {
+                            *sums = sums.map(|sum| (sum << 8) + low[r] as i32);
+                        }
+                        bytes(&mut sums, &low[STRIP..], codes);
+                    }
                     for (all, sums) in all.iter_mut().zip(&sums) {
                         for lane in 0..LINE {
                             all[lane] += sums[lane] as f32 * scale[lane];
@@ -74,7 +100,7 @@ pub(super) fn scores(s: &mut Scores<'_>) {
                 }
                 for (r, all) in all.iter().enumerate() {
                     for (out, score) in out[r * BLOCK_TOKENS..][..LINE].iter_mut().zip(all) {
-                        *out = score * s.units[first + r];
+                        *out = score * (s.units[first + r] * unit);
                     }
                 }
             });

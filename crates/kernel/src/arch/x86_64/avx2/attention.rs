@@ -26,16 +26,16 @@ use std::arch::x86_64::*;
 const ROWS: usize = 4;
 
 pub(in crate::arch::x86_64) fn scores(_: &Avx2, s: &mut Scores<'_>) {
-    let steps = s.queries.len() / STRIP;
-    let group_words = s.format.group_words(steps * s.format.per_word());
+    let (steps, group_words) = (s.format.query_words(s.width), s.format.group_words(s.width));
     let groups = s.keys.len() / group_words;
     assert!(s.rows <= STRIP && s.queries.len() == steps * STRIP, "a strip of queries");
     assert!(s.out.len() >= (STRIP - 1) * BLOCK_TOKENS + groups * LINE, "room for a strip of scores");
+    assert!(s.width.is_multiple_of(LINE), "whole lines");
     // SAFETY: the token proves AVX2 and FMA; the sizes have been checked, for all rows of a strip.
     unsafe {
         match s.format {
             KvFormat::F32 | KvFormat::Bf16 => scores_256(s, steps, groups),
-            KvFormat::Int8 => int8::scores(s, steps, group_words),
+            KvFormat::Int8 => int8::scores(s, group_words),
         }
     }
 }

@@ -32,15 +32,14 @@ fn has_bf16() -> bool {
 }
 
 pub(super) fn scores(_: &Avx512, s: &mut Scores<'_>) {
-    let steps = s.queries.len() / STRIP;
-    let group_words = s.format.group_words(steps * s.format.per_word());
+    let (steps, group_words) = (s.format.query_words(s.width), s.format.group_words(s.width));
     let groups = s.keys.len() / group_words;
     assert!(s.rows <= STRIP && s.queries.len() == steps * STRIP, "a strip of queries");
     assert!(s.out.len() >= (STRIP - 1) * BLOCK_TOKENS + groups * LINE, "room for a strip of scores");
     if s.format == KvFormat::Int8 {
-        assert!(steps.is_multiple_of(2) && s.units.len() == s.rows, "a strip of integers");
+        assert!(s.width.is_multiple_of(LINE) && s.units.len() == s.rows, "a strip of integers");
         // SAFETY: the token proves the features; the sizes have been checked, for all rows of a strip.
-        unsafe { int8::scores(s, steps, group_words) }
+        unsafe { int8::scores(s, group_words) }
     } else if has_bf16() {
         // SAFETY: the features are there; the sizes have been checked, for all rows of a strip.
         unsafe { scores_512(s, steps, groups) }

@@ -2,9 +2,12 @@
 //!
 //! ```text
 //! 4 rows × 1 line: eight sums stay in registers
-//! for each step:
-//!     x = right[step], signs extended                                2 loads
-//!     for each row: sums[row] += broadcast left[row, step] · x       1 load, 2 vpmaddwd, 2 additions
+//! scores, for each step of four numbers:
+//!     x, y = right[step], every other byte as 16 bits                          2 loads, 2 masks, 2 shifts
+//!     for each row: sums[row] += left[row, step] · (x, y), bytes apart         1 load, 3 shifts, 4 vpmaddwd, 4 additions
+//! values, for each step of two tokens:
+//!     x = right[step], signs extended                                          2 loads
+//!     for each row: sums[row] += broadcast left[row, step] · x                 1 load, 2 vpmaddwd, 2 additions
 //! ```
 //!
 //! Two pairs' products are added exactly: they are below 2^23.
@@ -13,7 +16,7 @@ use crate::BLOCK_TOKENS;
 use crate::arch::scalar::attention::int8::GREATEST;
 use crate::arch::scalar::attention::rows;
 use crate::attention::{Mix, STRIP, Scores, Weights};
-use crate::kv::int8::{GROUP, GROUP_WORDS, HALF};
+use crate::kv::int8::{GROUP, HALF, QUERY_PASS, scale_words};
 use crate::lines::LINE;
 use std::arch::x86_64::*;
 
@@ -66,25 +69,75 @@ unsafe fn scales(words: *const u32) -> __m256 {
     _mm256_castsi256_ps(_mm256_slli_epi32::<16>(halves))
 }
 
+/// `sums[r] += Σ_step left[step · STRIP + r] · right[step][..16]`, four bytes each, of which the left side's are signed.
+///
 /// # Safety
-/// As checked by [`super::scores`]; `steps` and `group_words` are those of the format.
+/// All of these must lie in the memory behind the pointers.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn bytes<const R: usize>(
+    mut sums: [[__m256i; 2]; R],
+    mut left: *const u32,
+    mut right: *const u32,
+    steps: usize,
+) -> [[__m256i; 2]; R] {
+    let low = _mm256_set1_epi16(0xff);
+    for _ in 0..steps {
+        // The first and third, and the second and fourth bytes, as pairs of 16 bits.
+        // SAFETY: the caller's promise.
+        let line = unsafe { [0, LINE / 2].map(|half| _mm256_loadu_si256(right.add(half).cast())) };
+        let line = line.map(|half| [_mm256_and_si256(half, low), _mm256_srli_epi16::<8>(half)]);
+        for r in 0..R {
+            // SAFETY: the caller's promise.
+            let word = _mm256_set1_epi32(unsafe { *left.add(r) } as i32);
+            let word = [_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(word)), _mm256_srai_epi16::<8>(word)];
+            for half in 0..2 {
+                let products = [0, 1].map(|part| _mm256_madd_epi16(word[part], line[half][part]));
+                let both = _mm256_add_epi32(products[0], products[1]);
+                sums[r][half] = _mm256_add_epi32(sums[r][half], both);
+            }
+        }
+        left = left.wrapping_add(STRIP);
+        right = right.wrapping_add(LINE);
+    }
+    sums
+}
+
+/// # Safety
+/// As checked by [`super::scores`]; `group_words` is that of the format.
 #[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn scores(s: &mut Scores<'_>, steps: usize, group_words: usize) {
+pub(super) unsafe fn scores(s: &mut Scores<'_>, group_words: usize) {
+    let before = scale_words(s.width);
+    let parts = s.width.div_ceil(GROUP);
+    let unit = if s.low { 1.0 / 256.0 } else { 1.0 };
     for first in (0..s.rows).step_by(ROWS) {
         for (group, keys) in s.keys.chunks_exact(group_words).enumerate() {
             let out = s.out[first * BLOCK_TOKENS + group * LINE..].as_mut_ptr();
             rows!(ROWS.min(s.rows - first), [1 2 3 4], {
                 let mut all = [[_mm256_setzero_ps(); 2]; R];
-                for (part, words) in keys[HALF..].chunks(GROUP_WORDS).enumerate() {
-                    let before = part * GROUP / 2;
-                    // SAFETY: `R` rows from `first` lie in the strip of queries, scales and as many steps as are left
-                    // of a group of keys behind them.
+                for part in 0..parts {
+                    // SAFETY: `R` rows from `first` lie in the strip of queries: for each 32 numbers high and low bytes,
+                    // each with what their sums begin with. A group of keys is scales, the values' first, and codes.
                     unsafe {
-                        let queries = s.queries.as_ptr().add(before * STRIP + first);
-                        let count = (steps - before).min(GROUP / 2);
-                        let sums =
-                            product::<R, 1, STRIP>(queries, words.as_ptr().add(HALF), HALF, count);
-                        let scale = [scales(words.as_ptr()), scales(words.as_ptr().add(HALF / 2))];
+                        let high = s.queries.as_ptr().add(part * 2 * QUERY_PASS * STRIP + first);
+                        let codes = keys.as_ptr().add(before + part * GROUP / 4 * LINE);
+                        let steps = (s.width - part * GROUP).min(GROUP) / 4;
+                        let mut sums = [[_mm256_setzero_si256(); 2]; R];
+                        for r in 0..R {
+                            sums[r] = [_mm256_set1_epi32(*high.add(r) as i32); 2];
+                        }
+                        sums = bytes(sums, high.add(STRIP), codes, steps);
+                        if s.low {
+                            let low = high.add(QUERY_PASS * STRIP);
+                            for r in 0..R {
+                                let begin = _mm256_set1_epi32(*low.add(r) as i32);
+                                sums[r] = sums[r]
+                                    .map(|sum| _mm256_add_epi32(_mm256_slli_epi32::<8>(sum), begin));
+                            }
+                            sums = bytes(sums, low.add(STRIP), codes, steps);
+                        }
+                        let scale = keys.as_ptr().add((1 + part) * HALF);
+                        let scale = [scales(scale), scales(scale.add(HALF / 2))];
                         for r in 0..R {
                             for half in 0..2 {
                                 let sum = _mm256_cvtepi32_ps(sums[r][half]);
@@ -94,7 +147,7 @@ pub(super) unsafe fn scores(s: &mut Scores<'_>, steps: usize, group_words: usize
                     }
                 }
                 for r in 0..R {
-                    let unit = _mm256_set1_ps(s.units[first + r]);
+                    let unit = _mm256_set1_ps(s.units[first + r] * unit);
                     for half in 0..2 {
                         // SAFETY: `R` rows from `first` lie in the strip of scores.
                         unsafe {

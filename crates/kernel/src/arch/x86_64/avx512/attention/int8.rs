@@ -1,60 +1,59 @@
-//! Attention to keys and values of 8 bits with vectors of 512 bits and products of 16-bit pairs (AVX-512 VNNI).
+//! Attention to keys and values of 8 bits with vectors of 512 bits and products of integers (AVX-512 VNNI).
 //!
 //! ```text
-//! for each step:
-//!     b[n] = load half a line of right[step][n], signs extended       N loads, for all rows
+//! scores, for each step of four numbers:
+//!     b[n] = load right[step][n]                                      N loads
+//!     for each row: sums[row][n] += broadcast left[row, step] · b[n]  R · N products: vpdpbusd
+//!     where queries have low bytes: the same again
+//!     for every 32 numbers: times the keys' scales, added up in f32   3 to 5 operations instead of a product
+//! values, for each step of two tokens:
+//!     b[n] = load half a line of right[step][n], signs extended       N loads, N conversions, for all rows
 //!     for each row: sums[row][n] += broadcast left[row, step] · b[n]  R · N products: vpdpwssd
 //! ```
 //!
-//! `vpdpwssd` is as fast as `vdpbf16ps`. Twelve rows by two lines lose two operations of twenty-six to the signs, and
-//! one in ten to the scales of every 32 numbers; one row, as when a token is written, loses half, but then it is
-//! memory that counts, and there is half as much to read.
+//! Both products are as fast as `vdpbf16ps`: scores take half as many as with bf16, values as many.
 use super::{exp2, mask};
 use crate::BLOCK_TOKENS;
 use crate::arch::scalar::attention::int8::GREATEST;
 use crate::arch::scalar::attention::rows;
 use crate::attention::{Mix, STRIP, Scores, Weights};
-use crate::kv::int8::{GROUP, GROUP_WORDS, HALF};
+use crate::kv::int8::{GROUP, HALF, QUERY_PASS, scale_words};
 use crate::lines::LINE;
 use std::arch::x86_64::*;
 
-/// `sums[r][n] = Σ_step left[r · ROW + step · STEP] · right[step · stride + n · apart ..][..8]`. Of what lies ahead, two
-/// steps of each `n` are one line if `FAR`, else one step of two `n`.
+/// `sums[r][n] = Σ_step left[r · ROW + step · STEP] · right[step · stride + n · apart ..][..8]`. Of what lies ahead, one
+/// step of two `n` is one line.
 ///
 /// # Safety
-/// All of these must lie in the memory behind the pointers, and `steps` be even.
+/// All of these must lie in the memory behind the pointers.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn product<const R: usize, const N: usize, const ROW: usize, const STEP: usize, const FAR: bool>(
+unsafe fn product<const R: usize, const N: usize, const ROW: usize, const STEP: usize>(
     mut left: *const u32,
     (mut right, mut ahead): (*const u32, *const u32),
     (stride, apart): (usize, usize),
     steps: usize,
 ) -> [[__m512i; N]; R] {
     let mut sums = [[_mm512_setzero_si512(); N]; R];
-    for _ in 0..steps / 2 {
-        for half in 0..2 {
-            for n in 0..N {
-                if if FAR { half == 0 } else { n % 2 == 0 } {
-                    _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(n * apart).cast());
-                }
+    for _ in 0..steps {
+        let mut lines = [_mm512_setzero_si512(); N];
+        for n in 0..N {
+            if n % 2 == 0 {
+                _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(n * apart).cast());
             }
-            let mut lines = [_mm512_setzero_si512(); N];
-            for n in 0..N {
-                // SAFETY: the caller's promise.
-                lines[n] = _mm512_cvtepi8_epi16(unsafe { _mm256_loadu_si256(right.add(n * apart).cast()) });
-            }
-            for r in 0..R {
-                // SAFETY: the caller's promise.
-                let word = _mm512_set1_epi32(unsafe { *left.add(r * ROW) } as i32);
-                for n in 0..N {
-                    sums[r][n] = _mm512_dpwssd_epi32(sums[r][n], word, lines[n]);
-                }
-            }
-            left = left.wrapping_add(STEP);
-            right = right.wrapping_add(stride);
-            ahead = ahead.wrapping_add(stride);
+            // SAFETY: the caller's promise.
+            lines[n] = _mm512_cvtepi8_epi16(unsafe { _mm256_loadu_si256(right.add(n * apart).cast()) });
         }
+        for r in 0..R {
+            // SAFETY: the caller's promise.
+            let word = _mm512_set1_epi32(unsafe { *left.add(r * ROW) } as i32);
+            for n in 0..N {
+                sums[r][n] = _mm512_dpwssd_epi32(sums[r][n], word, lines[n]);
+            }
+        }
+        left = left.wrapping_add(STEP);
+        right = right.wrapping_add(stride);
+        ahead = ahead.wrapping_add(stride);
     }
     sums
 }
@@ -71,21 +70,67 @@ unsafe fn scales(words: *const u32) -> __m512 {
     _mm512_castsi512_ps(_mm512_slli_epi32::<16>(halves))
 }
 
+/// `sums[r][n] += Σ_step left[step · STRIP + r] · right[step][n · apart ..][..16]`, four bytes each, of which the left side's
+/// are signed.
+///
 /// # Safety
-/// As checked by [`super::scores`]; `steps` and `group_words` are those of the format.
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-pub(super) unsafe fn scores(s: &mut Scores<'_>, steps: usize, group_words: usize) {
+/// All of these must lie in the memory behind the pointers.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+unsafe fn bytes<const R: usize, const N: usize>(
+    mut sums: [[__m512i; N]; R],
+    mut left: *const u32,
+    (mut right, mut ahead): (*const u32, *const u32),
+    apart: usize,
+    steps: usize,
+) -> [[__m512i; N]; R] {
+    for _ in 0..steps {
+        let mut lines = [_mm512_setzero_si512(); N];
+        for n in 0..N {
+            _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(n * apart).cast());
+            // SAFETY: the caller's promise.
+            lines[n] = unsafe { _mm512_loadu_si512(right.add(n * apart).cast()) };
+        }
+        for r in 0..R {
+            // SAFETY: the caller's promise.
+            let word = _mm512_set1_epi32(unsafe { *left.add(r) } as i32);
+            for n in 0..N {
+                sums[r][n] = _mm512_dpbusd_epi32(sums[r][n], lines[n], word);
+            }
+        }
+        left = left.wrapping_add(STRIP);
+        right = right.wrapping_add(LINE);
+        ahead = ahead.wrapping_add(LINE);
+    }
+    sums
+}
+
+/// The sizes of a call.
+#[derive(Clone, Copy)]
+struct Keys {
+    width: usize,
+    /// Words of sixteen tokens' keys.
+    group: usize,
+    /// Whether queries have low bytes.
+    low: bool,
+}
+
+/// # Safety
+/// As checked by [`super::scores`]; `group_words` is that of the format.
+#[target_feature(enable = "avx512f,avx512vnni")]
+pub(super) unsafe fn scores(s: &mut Scores<'_>, group_words: usize) {
     let (queries, units, out) = (s.queries.as_ptr(), s.units, s.out.as_mut_ptr());
     let (keys, ahead, groups) = (s.keys, s.ahead, s.keys.len() / group_words);
     let at = |group: usize| {
         let keys = keys[group * group_words..].as_ptr();
         (keys, ahead.pair(group / 2, group * group_words, keys))
     };
-    let shape = (steps, group_words);
+    let shape = Keys { width: s.width, group: group_words, low: s.low };
+    let unit = if s.low { 1.0 / 256.0 } else { 1.0 };
     rows!(s.rows, [1 2 3 4 6 8 12], {
-        // Rows that are computed for nothing.
+        // Rows that are computed for nothing get 0.
         let mut all = [0.0; R];
-        all[..units.len()].copy_from_slice(units);
+        all.iter_mut().zip(units).for_each(|(all, row)| *all = row * unit);
         let mut group = 0;
         // SAFETY: groups stay below `groups`, and the caller vouches for a whole strip of rows.
         unsafe {
@@ -109,32 +154,47 @@ pub(super) unsafe fn scores(s: &mut Scores<'_>, steps: usize, group_words: usize
 /// # Safety
 /// `R` rows of queries and scores and `N` groups of keys must lie behind the pointers.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512vnni")]
 unsafe fn score<const R: usize, const N: usize>(
     queries: *const u32,
     (keys, ahead): (*const u32, *const u32),
     units: &[f32; R],
     out: *mut f32,
-    (steps, group_words): (usize, usize),
+    shape: Keys,
 ) {
-    let parts = (2 * steps).div_ceil(GROUP);
-    // SAFETY: the caller's promise, and that of the layout: the values' scales, then for every part the scales and the
-    // codes of its steps, of which the last part may have fewer.
+    let parts = shape.width.div_ceil(GROUP);
+    let before = scale_words(shape.width);
+    // SAFETY: the caller's promise, and that of the layouts: of keys, the scales, the values' first, then the codes; of
+    // queries, for each 32 numbers high and low bytes, each with what their sums begin with.
     unsafe {
+        for line in 0..before / LINE {
+            for n in 0..N {
+                _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(n * shape.group + line * LINE).cast());
+            }
+        }
         for part in 0..parts {
-            let at = HALF + part * GROUP_WORDS;
-            let first = part * GROUP / 2;
-            let codes = (keys.add(at + HALF), ahead.wrapping_add(at + HALF));
-            let sums = product::<R, N, 1, STRIP, true>(
-                queries.add(first * STRIP),
-                codes,
-                (HALF, group_words),
-                (steps - first).min(GROUP / 2),
-            );
+            let high = queries.add(part * 2 * QUERY_PASS * STRIP);
+            let at = before + part * GROUP / 4 * LINE;
+            let steps = (shape.width - part * GROUP).min(GROUP) / 4;
+            let codes = keys.add(at);
+            let mut sums = [[_mm512_setzero_si512(); N]; R];
+            for r in 0..R {
+                sums[r] = [_mm512_set1_epi32(*high.add(r) as i32); N];
+            }
+            sums = bytes(sums, high.add(STRIP), (codes, ahead.wrapping_add(at)), shape.group, steps);
+            if shape.low {
+                let low = high.add(QUERY_PASS * STRIP);
+                for r in 0..R {
+                    let begin = _mm512_set1_epi32(*low.add(r) as i32);
+                    for n in 0..N {
+                        sums[r][n] = _mm512_add_epi32(_mm512_slli_epi32::<8>(sums[r][n]), begin);
+                    }
+                }
+                sums = bytes(sums, low.add(STRIP), (codes, codes), shape.group, steps);
+            }
             let mut scale = [_mm512_setzero_ps(); N];
             for n in 0..N {
-                _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(at + n * group_words).cast());
-                scale[n] = scales(keys.add(at + n * group_words));
+                scale[n] = scales(keys.add((1 + part) * HALF + n * shape.group));
             }
             for r in 0..R {
                 for n in 0..N {
@@ -183,6 +243,8 @@ pub(super) unsafe fn weights(w: &mut Weights<'_>) {
     let none = _mm512_set1_ps(f32::NEG_INFINITY);
     // SAFETY: the caller's promise.
     let shared = unsafe { relative(w, (0, BLOCK_TOKENS)) };
+    // The heads of a query see the same.
+    let (mut own, mut of) = (shared, (0, BLOCK_TOKENS));
     for (row, &(start, end)) in w.seen.iter().enumerate() {
         // SAFETY: the row's scores and weights of `groups` lie in the strips, and the caller vouches for the scales.
         unsafe {
@@ -190,13 +252,10 @@ pub(super) unsafe fn weights(w: &mut Weights<'_>) {
             let weights = w.out.as_mut_ptr().add(row * BLOCK_TOKENS);
             let whole = start <= w.groups.start * LINE && w.groups.end * LINE <= end;
             let mask = |group| if whole { !0 } else { mask(group, start, end) };
-            let own;
-            let (scales, greatest) = if whole {
-                &shared
-            } else {
-                own = relative(w, (start, end));
-                &own
-            };
+            if !whole && of != (start, end) {
+                (own, of) = (relative(w, (start, end)), (start, end));
+            }
+            let (scales, greatest) = if whole { &shared } else { &own };
             let mut max = [none; 2];
             for group in w.groups.clone() {
                 let line = _mm512_mask_loadu_ps(none, mask(group), scores.add(group * LINE));
@@ -276,7 +335,7 @@ unsafe fn update<const R: usize, const N: usize>(
 ) {
     // SAFETY: the caller's promise.
     unsafe {
-        let sums = product::<R, N, BLOCK_TOKENS, 1, false>(weights, values, (stride, HALF), steps);
+        let sums = product::<R, N, BLOCK_TOKENS, 1>(weights, values, (stride, HALF), steps);
         for r in 0..R {
             let (rescale, unit) = (_mm512_set1_ps(rescale[r]), _mm512_set1_ps(units[r]));
             for n in 0..N {
