@@ -82,8 +82,7 @@ pub fn score_quantised(
         return Err(Error::Window { tokens: tokens.len(), window });
     }
     let (decoder, compute) = (model.decoder(), model.decoder().compute());
-    let dense =
-        || Dense::new(model.config(), compute.clone(), KvFormat::Bf16, Visible::All, tokens.len());
+    let dense = || Dense::new(model.config(), compute.clone(), KvFormat::Bf16, Visible::All, tokens.len());
     let rounded = |form: &KvQuantisation| Rounded {
         compute: compute.clone(),
         form: *form,

@@ -49,6 +49,13 @@ const fn group_words(width: usize) -> usize {
     super::KvFormat::Int8.group_words(width)
 }
 
+/// Whether a query needs low bytes, from its greatest number, the sum of all `count` and no signs: if it is more than
+/// sixteen times what is usual, a byte has no more than three bits and a sign for that.
+#[inline(always)]
+pub(crate) fn needs_low(greatest: f32, total: f32, count: usize) -> bool {
+    greatest * count as f32 > 16.0 * total
+}
+
 /// The scale of lane `lane` of sixteen.
 #[inline(always)]
 pub(crate) fn scale(words: &[u32], lane: usize) -> f32 {

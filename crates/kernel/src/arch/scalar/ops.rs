@@ -193,8 +193,7 @@ pub(crate) fn pack_query(x: &[f32], factor: f32, words: &mut [u32]) -> (f32, boo
         }
     }
     let greatest = greatest.into_iter().fold(0.0, f32::max);
-    // Eight times what is usual: then a byte has no more than four bits for that.
-    let low = greatest * x.len() as f32 > 8.0 * total.iter().sum::<f32>();
+    let low = int8::needs_low(greatest, total.iter().sum(), x.len());
     // Of what is so small the inverse is no number, and the whole nothing.
     let inverse = if greatest < 1e-30 { 0.0 } else { 127.0 / greatest };
     // Added to one and a half times 2^23, the nearest integer stands in the lowest bits.
@@ -235,7 +234,6 @@ macro_rules! compile {
             blend(x: &mut [f32], a: f32, y: &[f32], b: f32),
             scale(x: &[f32], factor: f32, out: &mut [f32]),
             pack_pairs(x: &[f32], factor: f32, words: &mut [u32]),
-            pack_query(x: &[f32], factor: f32, words: &mut [u32]) -> (f32, bool),
             rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]),
             layer_norm(x: &mut [f32], weight: &[f32], bias: &[f32], eps: f32),
             gelu(x: &mut [f32]),

@@ -15,6 +15,7 @@
 mod int8;
 
 use super::Avx2;
+use crate::arch::scalar;
 use crate::arch::scalar::attention::instance;
 use crate::arch::scalar::exp::EXP2;
 use crate::attention::{Mix, STRIP, Scores, Weights};
@@ -97,6 +98,15 @@ unsafe fn mix_256(m: &mut Mix<'_>, stride: usize, steps: usize) {
             });
         }
     }
+}
+
+pub(super) fn pack_query(_: &Avx2, x: &[f32], factor: f32, words: &mut [u32]) -> (f32, bool) {
+    #[target_feature(enable = "avx2")]
+    fn compiled_for_this_set(x: &[f32], factor: f32, words: &mut [u32]) -> (f32, bool) {
+        scalar::ops::pack_query(x, factor, words)
+    }
+    // SAFETY: the token proves the instructions.
+    unsafe { compiled_for_this_set(x, factor, words) }
 }
 
 pub(in crate::arch::x86_64) fn weights(_: &Avx2, w: &mut Weights<'_>) {

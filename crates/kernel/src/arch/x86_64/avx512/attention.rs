@@ -98,6 +98,12 @@ pub(super) fn pack_pairs(token: &Avx512, x: &[f32], factor: f32, words: &mut [u3
     }
 }
 
+pub(super) fn pack_query(_: &Avx512, x: &[f32], factor: f32, words: &mut [u32]) -> (f32, bool) {
+    assert!(words.len() >= KvFormat::Int8.query_words(x.len().next_multiple_of(LINE)), "words of a query");
+    // SAFETY: the token proves the features; the size has been checked.
+    unsafe { int8::pack_query(x, factor, words) }
+}
+
 /// # Safety
 /// As checked by [`pack_pairs`].
 #[target_feature(enable = "avx512f,avx512bf16")]

@@ -17,9 +17,52 @@ use crate::BLOCK_TOKENS;
 use crate::arch::scalar::attention::int8::GREATEST;
 use crate::arch::scalar::attention::rows;
 use crate::attention::{Mix, STRIP, Scores, Weights};
-use crate::kv::int8::{GROUP, HALF, QUERY_PASS, scale_words};
+use crate::kv::int8::{GROUP, HALF, QUERY_PASS, needs_low, scale_words};
 use crate::lines::LINE;
 use std::arch::x86_64::*;
+
+/// # Safety
+/// As checked by [`super::pack_query`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+pub(super) unsafe fn pack_query(x: &[f32], factor: f32, words: &mut [u32]) -> (f32, bool) {
+    // Sixteen numbers, or what there is of them.
+    let line = |at: usize| {
+        let count = x.len().saturating_sub(at).min(LINE);
+        // SAFETY: no more than there is.
+        unsafe { _mm512_maskz_loadu_ps(((1_u32 << count) - 1) as __mmask16, x.as_ptr().wrapping_add(at)) }
+    };
+    let (mut greatest, mut total) = (_mm512_setzero_ps(), _mm512_setzero_ps());
+    for at in (0..x.len()).step_by(LINE) {
+        let sizes = _mm512_abs_ps(line(at));
+        (greatest, total) = (_mm512_max_ps(greatest, sizes), _mm512_add_ps(total, sizes));
+    }
+    let greatest = _mm512_reduce_max_ps(greatest);
+    let low = needs_low(greatest, _mm512_reduce_add_ps(total), x.len());
+    // Of what is so small the inverse is no number, and the whole nothing.
+    let inverse = _mm512_set1_ps(if greatest < 1e-30 { 0.0 } else { 127.0 / greatest });
+    let groups = words.chunks_exact_mut(2 * QUERY_PASS);
+    for (at, words) in (0..x.len()).step_by(GROUP).zip(groups) {
+        let scaled = [at, at + LINE].map(|at| _mm512_mul_ps(line(at), inverse));
+        let high = scaled.map(|scaled| _mm512_cvtps_epi32(scaled));
+        let rest = [0, 1].map(|half| {
+            if low {
+                let rest = _mm512_sub_ps(scaled[half], _mm512_cvtepi32_ps(high[half]));
+                let rest = _mm512_cvtps_epi32(_mm512_mul_ps(rest, _mm512_set1_ps(256.0)));
+                _mm512_min_epi32(rest, _mm512_set1_epi32(127))
+            } else {
+                _mm512_setzero_si512()
+            }
+        });
+        for (integers, words) in [high, rest].into_iter().zip(words.as_chunks_mut::<QUERY_PASS>().0) {
+            words[0] = (-128 * _mm512_reduce_add_epi32(_mm512_add_epi32(integers[0], integers[1]))) as u32;
+            for (integers, words) in integers.into_iter().zip(words[1..].as_chunks_mut::<4>().0) {
+                // SAFETY: sixteen bytes are four words.
+                unsafe { _mm_storeu_si128(words.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(integers)) };
+            }
+        }
+    }
+    (greatest * (1.0 / 127.0) * factor, low)
+}
 
 /// `sums[r][n] = Σ_step left[r · ROW + step · STEP] · right[step · stride + n · apart ..][..8]`. Of what lies ahead, one
 /// step of two `n` is one line.
