@@ -2,9 +2,16 @@
 //!
 //! Qwen2's lowest layers add a bias to their keys that is a hundred times as large in some channels as in most. Numbers
 //! that share a scale with such a one would lose all their bits. A score is a product of queries and keys, so a channel
-//! of the keys may be divided by what the same channel of the queries is multiplied with (Xiao et al., *SmoothQuant*,
-//! 2023). The factors follow from the bias alone, so they are the same for every token; they are powers of two, so nothing
+//! of the keys may be divided by what the same channel of the queries is multiplied with (Xiao et al.,
+//! 2023, "`SmoothQuant`"). The factors follow from the bias alone, so they are the same for every token; they are powers of two, so nothing
 //! is rounded by them. Rotation mixes channels in pairs: both of a pair have one factor.
+//!
+//! Where a bias is huge (Qwen2's two lowest layers), its own channel is what 8 bits are too few for: a 127th of it is more
+//! than all that the other channels say. Such a layer stays in bf16.
+use longleaf_kernel::KvFormat;
+
+/// The factor from which on 8 bits are too few.
+const HUGE: f32 = 16.0;
 
 /// What keys and queries of one layer are multiplied with once they are rotated.
 #[derive(Debug, Clone)]
@@ -13,6 +20,8 @@ pub(super) struct Balance {
     pub(super) keys: Box<[f32]>,
     /// `[heads, head_dim]`.
     pub(super) queries: Box<[f32]>,
+    /// The format that keeps what matters of the keys.
+    pub(super) format: KvFormat,
 }
 
 impl Balance {
@@ -21,12 +30,17 @@ impl Balance {
     pub(super) fn new(bias: &[f32], heads: usize, kv_heads: usize, half: usize) -> Option<Self> {
         let dim = bias.len() / kv_heads;
         let queries: Vec<f32> = bias.chunks_exact(dim).flat_map(|bias| factors(bias, half)).collect();
-        if queries.iter().all(|factor| *factor == 1.0) {
+        if queries.iter().all(|factor| *factor <= 1.0) {
             return None;
         }
+        let huge = queries.iter().any(|factor| *factor >= HUGE);
         let keys = queries.iter().map(|factor| factor.recip()).collect();
         let of_head = |head: usize| &queries[head / (heads / kv_heads) * dim..][..dim];
-        Some(Self { keys, queries: (0..heads).flat_map(of_head).copied().collect() })
+        Some(Self {
+            keys,
+            queries: (0..heads).flat_map(of_head).copied().collect(),
+            format: if huge { KvFormat::Bf16 } else { KvFormat::Int8 },
+        })
     }
 }
 
@@ -66,6 +80,7 @@ mod tests {
         // 300 / 4√2 = 53, 60 / 4√2 = 10.6: the nearest powers.
         assert_eq!(balance.queries[..12], large(&[1, 5], 64.0));
         assert_eq!(balance.queries[5 * 12..], large(&[9], 8.0));
+        assert_eq!(balance.format, KvFormat::Bf16, "64 is more than 8 bits can bear");
         let product = |head: usize, channel: usize| {
             balance.queries[head * 12 + channel] * balance.keys[head / 3 * 12 + channel]
         };

@@ -8,7 +8,7 @@ use longleaf_kernel::{Attend, BLOCK_TOKENS, Compute, KvBlock, KvFormat, KvView, 
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Which earlier tokens a query sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -59,7 +59,7 @@ struct Layer {
     /// Tokens taken in.
     len: usize,
     /// Not known before the first tokens come with their bias; 8 bits only.
-    balance: Option<Option<Balance>>,
+    balance: OnceLock<Option<Balance>>,
 }
 
 impl Dense {
@@ -82,7 +82,7 @@ impl Dense {
             };
             assert!(window > 0, "a window of {window} tokens");
             let (sink_blocks, blocks) = (Vec::new(), VecDeque::new());
-            Layer { sinks, window, sink_blocks, blocks, first: 0, len: 0, balance: None }
+            Layer { sinks, window, sink_blocks, blocks, first: 0, len: 0, balance: OnceLock::new() }
         };
         Self {
             compute,
@@ -265,8 +265,7 @@ fn rotated(
     compute: &Compute,
     head_dim: usize,
     (from, bias): (&[f32], Option<&[f32]>),
-    (cos, sin): (&[f32], &[f32]),
-    factors: Option<&[f32]>,
+    (cos, sin, factors): (&[f32], &[f32], Option<&[f32]>),
     to: &mut Vec<f32>,
     row: usize,
 ) {
@@ -314,23 +313,27 @@ impl Attention for Dense {
 
         let (cos, sin) = self.rotation.at(positions.start as i64..positions.end as i64);
         let tokens = positions.len().max(1);
-        let balance = layer.balance.get_or_insert_with(|| {
-            let bias = qkv.key_bias.filter(|_| self.format == KvFormat::Int8)?;
-            Balance::new(bias, heads, kv_heads, cos.len() / tokens)
+        // Without tokens there are no angles to count.
+        let bias = qkv.key_bias.filter(|_| self.format == KvFormat::Int8 && !positions.is_empty());
+        let balance = bias.and_then(|bias| {
+            let new = || Balance::new(bias, heads, kv_heads, cos.len() / tokens);
+            layer.balance.get_or_init(new).as_ref()
         });
         let rotate = |from: &[f32], bias: Option<&[f32]>, factors: Option<&[f32]>, to: &mut Vec<f32>| {
-            rotated(&self.compute, dim, (from, bias), (cos, sin), factors, to, from.len() / tokens);
+            rotated(&self.compute, dim, (from, bias), (cos, sin, factors), to, from.len() / tokens);
         };
         let [of_queries, of_keys] = match balance {
-            Some(Balance { queries, keys }) => [Some(&**queries), Some(&**keys)],
+            Some(Balance { queries, keys, .. }) => [Some(&**queries), Some(&**keys)],
             None => [None, None],
         };
         rotate(qkv.queries, None, of_queries, &mut self.queries);
         rotate(qkv.keys, qkv.key_bias, of_keys, &mut self.keys);
 
+        let format = balance.map_or(self.format, |balance| balance.format);
         let spare = &mut self.spare;
-        layer.grow(positions.end, &mut || {
-            spare.pop().unwrap_or_else(|| KvBlock::new(self.format, kv_heads, dim))
+        layer.grow(positions.end, &mut || match spare.iter().rposition(|block| block.format() == format) {
+            Some(found) => spare.swap_remove(found),
+            None => KvBlock::new(format, kv_heads, dim),
         });
         layer.write(&self.compute, positions.clone(), row, (&self.keys, qkv.values));
         layer.len = positions.end;
