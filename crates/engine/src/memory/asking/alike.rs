@@ -78,7 +78,9 @@ impl Memory<'_> {
     ) -> Result<Sought, Error> {
         let most = asking.passages.unwrap_or(MOST);
         let decoder = self.model.decoder().clone().with_precision(Precision::Fast);
+        let start = Instant::now();
         let ranking = asking.stages.rerank.then(|| Ranking::new(self.model, &decoder, &asking.like));
+        timings.rerank_s += start.elapsed().as_secs_f64();
         let mut all: Vec<Sentence> = Vec::new();
         // Where sentences are worded alike a name says enough.
         let trail = chain::follow(question, asking.hops, true, |question| {
