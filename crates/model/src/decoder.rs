@@ -16,6 +16,9 @@ use std::sync::Arc;
 /// results do not depend on it.
 pub const PREFILL_TOKENS: usize = 1024;
 
+/// Tokens that make up for rounding all weights, as Coarse does: a pass of fewer is as fast or faster in Fast.
+const COARSE_TOKENS: usize = 64;
+
 /// Rows of logits computed at once where all are wanted (a row can be 600 kB).
 const LOGIT_ROWS: usize = 32;
 
@@ -108,7 +111,8 @@ impl Decoder {
         }
     }
 
-    /// The same decoder with other arithmetic.
+    /// The same decoder with other arithmetic. Only in [`Precision::Coarse`] do results depend on how a run of tokens is
+    /// cut: a pass of fewer than 64 computes in [`Precision::Fast`], which for them is as fast or faster.
     #[must_use]
     pub fn with_precision(mut self, precision: Precision) -> Self {
         self.precision = precision;
@@ -142,10 +146,16 @@ impl Decoder {
         self.layers[layer].separate_key_bias()
     }
 
-    fn arithmetic(&self) -> Arithmetic<'_> {
+    /// What a pass over so many `tokens` computes with. Few tokens do not make up for rounding all weights, so in Coarse
+    /// they are computed in Fast. The tokens of the pass decide, not those of a slice, for slices depend on the threads.
+    fn arithmetic(&self, tokens: usize) -> Arithmetic<'_> {
+        let precision = match self.precision {
+            Precision::Coarse if tokens < COARSE_TOKENS => Precision::Fast,
+            other => other,
+        };
         Arithmetic {
             compute: &self.compute,
-            precision: self.precision,
+            precision,
             eps: self.config.rms_eps,
             head_dim: self.config.head_dim,
         }
@@ -210,8 +220,9 @@ impl Decoder {
 
     /// Norm, queries, keys and values of one layer, slice by slice.
     fn project(&self, layer: usize, hidden: &[f32], rows: &mut Rows) {
-        let (layer, on, width) = (&self.layers[layer], self.arithmetic(), self.config.hidden_size);
+        let (layer, width) = (&self.layers[layer], self.config.hidden_size);
         let tokens = hidden.len() / width;
+        let on = self.arithmetic(tokens);
         rows.resize(&self.config, tokens);
         let cut = |len| hidden.chunks(len * width);
         rows.slices(&self.config, on, tokens, cut, |hidden, slice, buffers| {
@@ -223,8 +234,9 @@ impl Decoder {
     /// with its thread, and no thread waits for another in between.
     fn finish(&self, layer: usize, next: Option<usize>, hidden: &mut [f32], rows: &mut Rows) {
         let (layer, next) = (&self.layers[layer], next.map(|next| &self.layers[next]));
-        let (on, width) = (self.arithmetic(), self.config.hidden_size);
+        let width = self.config.hidden_size;
         let tokens = hidden.len() / width;
+        let on = self.arithmetic(tokens);
         let work = |hidden: &mut [f32], slice: Slice<'_>, buffers: &mut Buffers| {
             layer.finish(on, hidden, slice.mixed, buffers);
             if let Some(next) = next {
@@ -244,8 +256,9 @@ impl Decoder {
 
     /// The keys alone, `[tokens, kv_heads, head_dim]`, as in [`Qkv::keys`].
     pub fn project_keys<'s>(&self, layer: usize, hidden: &[f32], scratch: &'s mut Scratch) -> &'s [f32] {
-        let (layer, on, width) = (&self.layers[layer], self.arithmetic(), self.config.hidden_size);
+        let (layer, width) = (&self.layers[layer], self.config.hidden_size);
         let (tokens, rows) = (hidden.len() / width, &mut scratch.rows);
+        let on = self.arithmetic(tokens);
         rows.resize(&self.config, tokens);
         let cut = |len| hidden.chunks(len * width);
         rows.slices(&self.config, on, tokens, cut, |hidden, slice, buffers| {
@@ -259,8 +272,9 @@ impl Decoder {
         let Scratch { rows, logits, .. } = scratch;
         let buffers = rows.buffers();
         let weights = self.head.as_ref().unwrap_or(&self.embedding);
-        self.arithmetic().norm_rows(&self.final_norm, hidden, &[weights], buffers);
-        resize(logits, hidden.len() / self.config.hidden_size * weights.rows());
+        let rows = hidden.len() / self.config.hidden_size;
+        self.arithmetic(rows).norm_rows(&self.final_norm, hidden, &[weights], buffers);
+        resize(logits, rows * weights.rows());
         self.compute.matmul(&buffers.activations, &mut [Product { weights, out: logits }]);
         logits
     }

@@ -1,6 +1,6 @@
 //! What holds for every decoder, whatever its weights: results depend neither on how a run of tokens is cut, nor
 //! on threads, nor on what a cache held before.
-use longleaf_kernel::{Compute, KvFormat};
+use longleaf_kernel::{Compute, KvFormat, Precision};
 use longleaf_model::{Attention, Batch, Decoder, Dense, PREFILL_TOKENS, Qkv, RopeScaling, Scratch, Visible};
 use proptest::prelude::*;
 use std::ops::Range;
@@ -106,6 +106,21 @@ fn any_number_of_threads_gives_the_same_bits() {
                 let found = bits(&many, &mut dense(&many, format, Visible::All), &tokens, &[77, 78]);
                 assert!(expected == found, "{name}, {format:?}, on {threads} threads");
             }
+        }
+    }
+}
+
+#[test]
+fn coarse_passes_are_the_same_on_any_number_of_threads_and_short_ones_are_fast() {
+    for name in ["gguf/smollm2-q4_1.gguf", "gguf/wide-q4_k.gguf"] {
+        let pass = |precision, threads, len| {
+            let decoder = load(name, threads).with_precision(precision);
+            bits(&decoder, &mut dense(&decoder, KvFormat::Int8, Visible::All), &prompt(&decoder, len), &[])
+        };
+        for len in [1, 63, 64, 200] {
+            let coarse = pass(Precision::Coarse, 1, len);
+            assert!(coarse == pass(Precision::Coarse, 3, len), "{name}: {len} tokens, 3 threads");
+            assert!(len >= 64 || coarse == pass(Precision::Fast, 1, len), "{name}: {len} tokens");
         }
     }
 }
