@@ -50,16 +50,16 @@ pub enum Error {
         /// The model's file.
         path: PathBuf,
     },
-    /// A memory whose two indexes do not belong together.
+    /// A memory whose tokens and words do not belong together.
     #[error(
-        "{}: finder keys for {keys} blocks, words for {words}; read its documents again",
+        "{}: tokens for {blocks} blocks, words for {words}; read its documents again",
         path.display()
     )]
     Halves {
         /// The memory.
         path: PathBuf,
-        /// Blocks with finder keys.
-        keys: usize,
+        /// Blocks of its tokens.
+        blocks: usize,
         /// Blocks with words.
         words: usize,
     },
@@ -67,9 +67,10 @@ pub enum Error {
     #[error(
         "{}: its texts were read at {found} depth; {}",
         path.display(),
-        match asked {
-            Depth::Full => "bring them to full depth with `longleaf add MEMORY --depth full`",
-            Depth::Finder => "leave --depth out to add to them, or read them into another memory",
+        if asked > found {
+            format!("bring them to {asked} depth with `longleaf add MEMORY --depth {asked}`")
+        } else {
+            "leave --depth out to add to them, or read them into another memory".to_owned()
         }
     )]
     Depth {

@@ -3,7 +3,7 @@
 //! ```text
 //! add   document ─► sections ─► tokens ─► finder keys, lexical index ─► Store         (reading.rs)
 //! ask   question ─► finder scan ∪ lexical ─► re-rank ─► re-read ─► answer, citations   (asking.rs)
-//! deepen  tokens ─► all layers ─► blocks of keys and values ─► Store                  (deepening.rs)
+//! deepen  tokens ─► what a greater depth keeps of them ─► Store                       (deepening.rs)
 //! if wanted:  text ─► windows ─► vectors (meaning.rs), which then find too; search shows what finds what (searching.rs)
 //! ```
 mod asking;
@@ -56,7 +56,7 @@ pub struct Memory<'m> {
 struct View {
     /// Its units are blocks.
     lexical: StoredIndex,
-    /// The same blocks, with their keys.
+    /// The same blocks, with their keys where they have any.
     finder: Finder,
     /// Windows of the same sections, with their vectors.
     vectors: Option<Vectors>,
@@ -152,13 +152,12 @@ impl<'m> Memory<'m> {
         self.depth
     }
 
-    /// Read texts so deep from now on. What was read at finder depth comes to full depth with
-    /// [`deepen`](Self::deepen).
+    /// Read texts so deep from now on. What was read less deeply comes to this depth with [`deepen`](Self::deepen).
     ///
     /// # Errors
     /// [`Error::Depth`] if texts were read deeper already.
     pub fn set_depth(&mut self, depth: Depth) -> Result<(), Error> {
-        if depth == Depth::Finder && self.depth == Depth::Full && !self.store.is_empty() {
+        if depth < self.depth && !self.store.is_empty() {
             return Err(Error::Depth { path: self.path.clone(), found: self.depth, asked: depth });
         }
         self.depth = depth;
@@ -189,7 +188,7 @@ impl<'m> Memory<'m> {
             if finder.blocks().len() != lexical.units() {
                 return Err(Error::Halves {
                     path: self.path.clone(),
-                    keys: finder.blocks().len(),
+                    blocks: finder.blocks().len(),
                     words: lexical.units(),
                 });
             }

@@ -4,7 +4,7 @@ use longleaf_engine::kernel::Compute;
 use longleaf_engine::memory::{Asking, Depth, Reply, Stages, framed_prompt};
 use longleaf_engine::store::{SectionId, StreamId};
 use longleaf_engine::{Document, Error, Memory, Model, Request, Sampling};
-use longleaf_memory::finder::{Head, Profile};
+use longleaf_memory::finder::{self, Head, Profile};
 use longleaf_memory::full;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -61,7 +61,8 @@ fn kept(memory: &Memory<'_>, name: &str) -> BTreeMap<(usize, String), Vec<u8>> {
     let rows = store.streams().filter(|name| *name != "catalogue");
     let streams: Vec<(String, StreamId)> =
         rows.map(|name| (name.to_owned(), store.find_stream(name).expect("it is listed"))).collect();
-    assert!(streams.len() >= 6, "two streams of keys besides text, tokens, ends, words");
+    let least = if memory.depth() == Depth::Words { 4 } else { 6 };
+    assert!(streams.len() >= least, "two streams of keys besides text, tokens, ends, words");
     let sections: Vec<SectionId> = store.find(name).expect("the document").sections.clone();
     let mut kept = BTreeMap::new();
     for (index, section) in sections.iter().enumerate() {
@@ -79,6 +80,7 @@ fn asking(stages: Stages) -> Asking {
 #[test]
 fn interrupted_readings_go_on_to_the_same_memory() {
     interrupted_readings(Depth::Finder, &model(1), &model(1));
+    interrupted_readings(Depth::Words, &model(1), &model(2));
 }
 
 /// Also on another number of threads: what was kept before is seen as it would have been.
@@ -105,7 +107,11 @@ fn interrupted_readings(depth: Depth, model: &Model, model_of_pieces: &Model) {
         let added = memory
             .add(&book, &mut |_| {
                 runs += 1;
-                if runs == 7 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                if runs == if depth == Depth::Words { 2 } else { 7 } {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
             })
             .expect("it is read");
         pieces += added.tokens;
@@ -357,8 +363,10 @@ fn what_is_read_from_disk_again_answers_as_what_is_kept() {
 fn depths_do_not_mix() {
     let folder = tempfile::tempdir().unwrap();
     let model = model(1);
-    for (depth, other) in [(Depth::Finder, Depth::Full), (Depth::Full, Depth::Finder)] {
-        let path = folder.path().join(depth.to_string());
+    let depths = [Depth::Words, Depth::Finder, Depth::Full];
+    let pairs = depths.into_iter().flat_map(|depth| depths.map(|other| (depth, other)));
+    for (depth, other) in pairs.filter(|(depth, other)| depth != other) {
+        let path = folder.path().join(format!("{depth}-{other}"));
         let mut memory = Memory::with_profile(&path, &model, profile()).unwrap();
         memory.set_depth(other).unwrap();
         memory.set_depth(depth).unwrap();
@@ -366,13 +374,14 @@ fn depths_do_not_mix() {
         drop(memory);
         let mut memory = Memory::with_profile(&path, &model, profile()).unwrap();
         assert_eq!(memory.depth(), depth);
-        if depth == Depth::Full {
+        if other < depth {
             let error = memory.set_depth(other).unwrap_err();
-            assert!(error.to_string().contains("read at full depth"), "{error}");
+            assert!(error.to_string().contains(&format!("read at {depth} depth")), "{error}");
         }
         add(&mut memory, &document("b", &text(7, 300)));
         assert_eq!(Depth::of(memory.store()), depth);
         assert_eq!(full::is_in(memory.store()), depth == Depth::Full);
+        assert_eq!(finder::is_in(memory.store()), depth != Depth::Words);
         // Finding works alike.
         let asking = asking(Stages { finder: true, lexical: true, meaning: false, rerank: true });
         assert!(!memory.search("Who saw Cordelia?", &asking).unwrap().is_empty());
@@ -443,6 +452,66 @@ fn a_memory_at_finder_depth_comes_to_full_depth() {
         assert_eq!(ours.len(), fresh.len());
     }
     memory.store().verify(&mut |_, _| ()).unwrap();
+}
+
+/// What was read for its words alone finds by them, and comes to any depth as if it had been read so deep.
+#[test]
+fn a_memory_of_words_finds_by_words_and_comes_to_any_depth() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model(2);
+    let texts = [document("a", &text(6, 1800)), document("b", &text(7, 900))];
+    let read = |depth: Depth, name: &str| {
+        let mut memory = Memory::with_profile(&folder.path().join(name), &model, profile()).unwrap();
+        memory.set_depth(depth).unwrap();
+        let tokens = texts.iter().map(|text| add(&mut memory, text)).sum::<usize>();
+        (memory, tokens)
+    };
+    let ((mut keyed, total), (full, _)) = (read(Depth::Finder, "finder"), read(Depth::Full, "full"));
+    let (question, all) = ("Who saw the ünder ledger?", Stages { rerank: false, ..Asking::default().stages });
+    let words = Stages { finder: false, ..all };
+    let by_words = keyed.search(question, &asking(words)).unwrap();
+    let by_all = keyed.search(question, &asking(all)).unwrap();
+    assert_ne!(by_words, by_all);
+
+    for depth in [Depth::Finder, Depth::Full] {
+        let path = format!("words-{depth}");
+        let (mut memory, tokens) = read(Depth::Words, &path);
+        assert_eq!((tokens, memory.shallow_tokens()), (total, 0));
+        assert_eq!(memory.search(question, &asking(all)).unwrap(), by_words);
+        drop(memory);
+        let (mut interruptions, mut tokens) = (0, 0);
+        loop {
+            let mut memory = Memory::with_profile(&folder.path().join(&path), &model, profile()).unwrap();
+            memory.set_depth(depth).unwrap();
+            if memory.shallow_tokens() == 0 {
+                break;
+            }
+            let mut runs = 0;
+            let added = memory.deepen(&mut |reading| {
+                assert!(reading.bytes <= reading.of, "{reading:?}");
+                runs += 1;
+                if runs == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+            tokens += added.unwrap().tokens;
+            interruptions += 1;
+            // Where keys are missing words find.
+            assert!(!memory.search(question, &asking(all)).unwrap().is_empty());
+        }
+        assert!(interruptions > 3, "{interruptions} interruptions");
+        assert_eq!(tokens, if depth == Depth::Full { 2 * total } else { total }, "nothing was read twice");
+        let mut memory = Memory::with_profile(&folder.path().join(&path), &model, profile()).unwrap();
+        assert_eq!(memory.depth(), depth);
+        assert_eq!(memory.search(question, &asking(all)).unwrap(), by_all);
+        for name in ["a", "b"] {
+            let (ours, keys) = (kept(&memory, name), kept(&keyed, name));
+            let others = if depth == Depth::Full { kept(&full, name) } else { BTreeMap::new() };
+            assert_eq!(ours.len(), keys.len().max(others.len()));
+            for (row, bytes) in &ours {
+                assert!(Some(bytes) == keys.get(row).or_else(|| others.get(row)), "{name}, {row:?}");
+            }
+        }
+        memory.store().verify(&mut |_, _| ()).unwrap();
+    }
 }
 
 #[test]

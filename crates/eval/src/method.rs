@@ -4,7 +4,9 @@ mod count;
 
 use crate::item::{Frame, Item, Pose, Reading};
 use crate::{Error, Event};
-use longleaf_engine::memory::{Asking, Coverage, Excerpt, Finding, Keep, Rarity, Stages, chain, evidence};
+use longleaf_engine::memory::{
+    Asking, Coverage, Depth, Excerpt, Finding, Keep, Rarity, Stages, chain, evidence,
+};
 use longleaf_engine::store::ContentHash;
 use longleaf_engine::{Answer, Document, Memory, Message, Model, Progress, Request, Role, Session, Special};
 use longleaf_engine::{TokenId, Visible, Wording};
@@ -17,6 +19,8 @@ use std::time::Instant;
 pub enum Method {
     /// The context is read into a memory; the model reads what the question finds there.
     Longleaf,
+    /// The same with a memory that was read for its words alone.
+    Words,
     /// The model reads the whole context, where its window holds it.
     Dense,
     /// The model reads the newest part of the context, as much as its window holds.
@@ -27,15 +31,30 @@ pub enum Method {
 
 impl Method {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Longleaf, Self::Dense, Self::Truncated, Self::Lexical];
+    pub const ALL: [Self; 5] = [Self::Longleaf, Self::Words, Self::Dense, Self::Truncated, Self::Lexical];
 
     /// Its name in results.
     pub fn name(self) -> &'static str {
         match self {
             Self::Longleaf => "longleaf",
+            Self::Words => "words",
             Self::Dense => "dense",
             Self::Truncated => "truncated",
             Self::Lexical => "lexical",
+        }
+    }
+
+    /// Whether it is Longleaf's own way, whatever its memory keeps.
+    fn is_ours(self) -> bool {
+        matches!(self, Self::Longleaf | Self::Words)
+    }
+
+    /// How deep a memory it asks, if it asks one.
+    pub fn depth(self) -> Option<Depth> {
+        match self {
+            Self::Longleaf | Self::Lexical => Some(Depth::Finder),
+            Self::Words => Some(Depth::Words),
+            Self::Dense | Self::Truncated => None,
         }
     }
 }
@@ -110,8 +129,8 @@ impl<'m> Answering<'m> {
         method: Method,
         watch: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<Option<Taken>, Error> {
-        if method == Method::Longleaf && item.parts.len() > 1 {
-            return self.answer_parts(item, watch);
+        if method.is_ours() && item.parts.len() > 1 {
+            return self.answer_parts(item, method, watch);
         }
         let window = self.model.config().window;
         let selection = match method {
@@ -123,16 +142,16 @@ impl<'m> Answering<'m> {
                 Selection { text: item.context.clone(), ..Selection::default() }
             }
             Method::Truncated => Selection { text: self.newest(item)?.to_owned(), ..Selection::default() },
-            Method::Longleaf | Method::Lexical => self.select(item, method, watch)?,
+            Method::Longleaf | Method::Words | Method::Lexical => self.select(item, method, watch)?,
         };
         let mut frame = item.frame.clone();
-        if method == Method::Longleaf && matches!(item.pose, Pose::Count { .. }) {
+        if method.is_ours() && matches!(item.pose, Pose::Count { .. }) {
             // The example shows how to count a list, and the counting is done.
             frame.example.clear();
         }
         let prompt = self.prompt(&frame, &selection.text)?;
         // An answer that was held to the text's words is no other method's.
-        let worded = item.quotes && method == Method::Longleaf;
+        let worded = item.quotes && method.is_ours();
         let known =
             self.last.iter().find(|(other, _)| *other == prompt && !worded).map(|(_, taken)| taken.clone());
         let taken = if let Some(known) = known {
@@ -154,7 +173,7 @@ impl<'m> Answering<'m> {
                 ..Taken::default()
             }
         };
-        let selects = matches!(method, Method::Longleaf | Method::Lexical);
+        let selects = method.depth().is_some();
         let taken = Taken {
             read: selects.then_some(selection.text),
             blocks: selection.blocks,
@@ -174,6 +193,7 @@ impl<'m> Answering<'m> {
     fn answer_parts(
         &mut self,
         item: &Item,
+        method: Method,
         watch: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<Option<Taken>, Error> {
         let Pose::Find { questions, passages, .. } = &item.pose else { return Ok(None) };
@@ -183,7 +203,7 @@ impl<'m> Answering<'m> {
                 Pose::Find { questions: vec![question.clone()], passages: *passages, read: Reading::Best };
             let max_tokens = item.max_tokens / item.parts.len();
             let part = Item { frame: frame.clone(), pose, max_tokens, parts: Vec::new(), ..item.clone() };
-            let Some(taken) = self.answer(&part, Method::Longleaf, watch)? else { return Ok(None) };
+            let Some(taken) = self.answer(&part, method, watch)? else { return Ok(None) };
             texts.push(taken.text);
             read.extend(taken.read);
             all.prompt_tokens += taken.prompt_tokens;
@@ -257,12 +277,15 @@ impl<'m> Answering<'m> {
         method: Method,
         watch: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<Selection, Error> {
-        if let (Method::Longleaf, Pose::Count { most, .. }) = (method, &item.pose) {
+        if let Pose::Count { most, .. } = &item.pose
+            && method.is_ours()
+        {
             let start = Instant::now();
             let text = count::frequent(&item.context, *most);
             return Ok(Selection { text, find_s: start.elapsed().as_secs_f64(), ..Selection::default() });
         }
-        let (folder, added_tokens, read_s) = self.read(item, watch)?;
+        let depth = method.depth().unwrap_or_default();
+        let (folder, added_tokens, read_s) = self.read(item, depth, watch)?;
         let start = Instant::now();
         let mut memory = Memory::read_only(&folder, self.model)?;
         memory.set_ram(self.ram);
@@ -278,7 +301,7 @@ impl<'m> Answering<'m> {
         let whole = |passages: &[&str]| passages.iter().map(|passage| (*passage).to_owned()).collect();
         let mut found = Found::default();
         let mut trail = chain::Trail::default();
-        let worded = method == Method::Longleaf && !item.like.is_empty();
+        let worded = method.is_ours() && !item.like.is_empty();
         match &item.pose {
             // The memory takes all steps itself.
             Pose::Find { questions, passages, .. } if worded => {
@@ -300,7 +323,7 @@ impl<'m> Answering<'m> {
                     found.add(finding.excerpts, most, finding.confidence, finding.coverage);
                 }
             }
-            Pose::Chain { question, hops, passages, trail: named } if method == Method::Longleaf => {
+            Pose::Chain { question, hops, passages, trail: named } if method.is_ours() => {
                 let mut first = true;
                 trail = chain::follow(question, *hops, *named, |question| {
                     let mut asking = asking(*passages);
@@ -328,15 +351,15 @@ impl<'m> Answering<'m> {
                 found.add(finding.excerpts, passages, finding.confidence, finding.coverage);
             }
         }
-        let mut selection = match (method, &item.pose) {
+        let mut selection = match &item.pose {
             // Nothing else was found.
             _ if worded => found.selection(whole),
-            (Method::Longleaf, Pose::Find { questions, read, .. }) if *read != Reading::Whole => {
+            Pose::Find { questions, read, .. } if method.is_ours() && *read != Reading::Whole => {
                 let rarity = memory.rarity(&questions.join(" "))?;
                 let keep = if *read == Reading::Spread { Keep::Evidence } else { Keep::Others };
                 found.selection(|passages| narrow(passages, questions, &rarity, keep))
             }
-            (Method::Longleaf, Pose::Chain { question, .. }) => {
+            Pose::Chain { question, .. } if method.is_ours() => {
                 let asked = [std::slice::from_ref(question), &trail.links[..], &trail.names[..]].concat();
                 let rarity = memory.rarity(&asked.join(" "))?;
                 found.selection(|passages| narrow(passages, &asked, &rarity, Keep::Evidence))
@@ -361,17 +384,23 @@ impl<'m> Answering<'m> {
     fn read(
         &self,
         item: &Item,
+        depth: Depth,
         watch: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<(PathBuf, usize, f64), Error> {
         let start = Instant::now();
         let path = self.reader.path().as_os_str().as_encoded_bytes();
         // A memory of another layout than this version's stays behind.
         let layout = self.reader.finder().map(|profile| profile.layout()).unwrap_or_default();
-        let key = ContentHash::of_parts(&[path, layout.as_bytes(), item.shelf.as_bytes()]);
+        let mut parts = vec![path, layout.as_bytes(), item.shelf.as_bytes()];
+        if depth == Depth::Words {
+            parts.push(b"words");
+        }
+        let key = ContentHash::of_parts(&parts);
         let shelf = item.shelf.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
         let folder = self.memories.join(format!("{shelf}-{}", key.hex(6)));
         let mut memory = Memory::open_or_create(&folder, self.reader)?;
         memory.set_ram(self.ram);
+        memory.set_depth(depth)?;
         // Always the same name: a version takes the place of the one before, whose sections are still known.
         let document = Document::new("context", item.context.clone().into_bytes())?;
         let added = memory.add(&document, &mut |reading| {

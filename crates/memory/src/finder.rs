@@ -20,7 +20,7 @@ mod profile;
 mod reader;
 mod scan;
 
-pub use profile::{Head, KeyStream, Profile};
+pub use profile::{Head, KeyStream, Profile, is_in};
 pub(crate) use reader::reading;
 pub use reader::{Queries, Reader};
 pub use scan::{Block, Finder};

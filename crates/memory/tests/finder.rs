@@ -133,6 +133,36 @@ fn a_scan_is_what_a_plain_loop_gives() {
     }
 }
 
+/// Sections that were read for their words alone stand among the others: they score nothing, and change no score.
+#[test]
+fn blocks_without_keys_score_nothing() {
+    let (config, profile, compute) = (config(), profile(), Arc::new(Compute::new(2)));
+    let lengths = [300, 1000, 40, 5000, 129, 700];
+    let (mut store, sections, _) = store(&lengths, false);
+    let queries = queries(6);
+    for without in [vec![1, 4], vec![0, 1, 4, 5], vec![0, 1, 2, 3, 4, 5]] {
+        let keyed: Vec<_> =
+            (0..6).filter(|index| !without.contains(index)).map(|index| sections[index]).collect();
+        let alone = Finder::open(&store, &keyed, &profile, &config, &compute, usize::MAX);
+        let mut expected = alone.scores(&store, &queries, 2).unwrap().into_iter();
+        for index in &without {
+            for stream in profile.streams(&config) {
+                let stream = store.find_stream(&stream.name()).unwrap();
+                store.clear(sections[*index], stream).unwrap();
+            }
+        }
+        store.commit().unwrap();
+        let finder = Finder::open(&store, &sections, &profile, &config, &compute, usize::MAX);
+        let blocks: usize = lengths.iter().map(|tokens| tokens.div_ceil(BLOCK_TOKENS)).sum();
+        assert_eq!((finder.blocks().len(), finder.keyed()), (blocks, alone.keyed()));
+        for (block, score) in finder.blocks().iter().zip(finder.scores(&store, &queries, 2).unwrap()) {
+            let expected = if keyed.contains(&block.section) { expected.next().unwrap() } else { 0.0 };
+            assert_eq!(score.to_bits(), expected.to_bits(), "{block:?} without {without:?}");
+        }
+        assert_eq!(expected.next(), None);
+    }
+}
+
 #[test]
 fn scores_add_up_what_stands_out() {
     let (config, profile) = (config(), profile());

@@ -137,6 +137,8 @@ pub(crate) enum Suite {
 pub(crate) enum Method {
     /// The model, from what a memory of the context finds
     Longleaf,
+    /// The same with a memory that was read for its words alone
+    Words,
     /// The model, with all of the context, where its window holds it
     Dense,
     /// The model, with the newest part that its window holds

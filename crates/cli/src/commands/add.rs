@@ -1,5 +1,5 @@
 //! `longleaf add`
-use crate::args::Add;
+use crate::args::{Add, Depth};
 use crate::commands::{interrupt, meaning, pull};
 use crate::machine;
 use crate::output;
@@ -19,13 +19,7 @@ pub(crate) fn add(args: &Add, settings: &Settings) -> Result<()> {
     let model = open_to_read(&args.model, settings)?;
     let mut memory = Memory::open_or_create(&settings.memory(&args.memory), &model)?;
     memory.set_ram(settings.ram);
-    if let Some(depth) = args.depth {
-        memory.set_depth(depth.depth())?;
-    }
-    let mut read = read(&mut memory, &files)?;
-    if args.depth.is_some() && !read.interrupted {
-        deepen(&mut memory, &mut read)?;
-    }
+    let read = read(&mut memory, &files, args.depth.map(Depth::depth))?;
     let encoder = (args.meaning && !read.interrupted)
         .then(|| meaning::open(&args.encoder.encoder, &model, settings))
         .transpose()?;
@@ -99,8 +93,16 @@ const LONG: u64 = 1 << 20;
 /// Bytes of text that are read to see how fast that goes.
 const SAMPLE: usize = 16 << 10;
 
-/// Read files into a memory, with progress. Ctrl-C ends it with what there is.
-pub(crate) fn read(memory: &mut Memory<'_>, files: &[PathBuf]) -> Result<Read> {
+/// Read files into a memory, with progress, and if a depth is given, bring all of the memory to it. Ctrl-C ends it with
+/// what there is.
+pub(crate) fn read(
+    memory: &mut Memory<'_>,
+    files: &[PathBuf],
+    depth: Option<longleaf_engine::memory::Depth>,
+) -> Result<Read> {
+    if let Some(depth) = depth {
+        memory.set_depth(depth)?;
+    }
     let total: u64 = files.iter().filter_map(|file| Some(fs::metadata(file).ok()?.len())).sum();
     let open = |file: &PathBuf| {
         let name = file.display().to_string();
@@ -117,7 +119,11 @@ pub(crate) fn read(memory: &mut Memory<'_>, files: &[PathBuf]) -> Result<Read> {
     };
     let plan = plan(memory, files)?;
     let documents = files.iter().filter_map(|file| open(file).transpose());
-    Ok(Read { plan, ..read_documents(memory, total, documents)? })
+    let mut read = Read { plan, ..read_documents(memory, total, documents)? };
+    if depth.is_some() && !read.interrupted {
+        deepen(memory, &mut read)?;
+    }
+    Ok(read)
 }
 
 /// What a file's text is called in a memory: its whole path, for names of one folder mean other files in another.
@@ -167,7 +173,7 @@ fn announce(memory: &Memory<'_>, plan: &Plan) {
     }
 }
 
-/// Bring what a memory read at finder depth to full depth, with progress, if it is to be so deep.
+/// Bring what a memory read less deeply to its depth, with progress.
 fn deepen(memory: &mut Memory<'_>, read: &mut Read) -> Result<()> {
     let Some(plan) = memory.plan_deepening()? else { return Ok(()) };
     if plan.bytes >= LONG {
@@ -175,7 +181,7 @@ fn deepen(memory: &mut Memory<'_>, read: &mut Read) -> Result<()> {
         read.plan = Some(plan);
     }
     let interrupted = interrupt()?;
-    let bar = output::bar("to full depth: {msg} {wide_bar} {bytes}/{total_bytes} {eta}");
+    let bar = output::bar("deeper: {msg} {wide_bar} {bytes}/{total_bytes} {eta}");
     let start = Instant::now();
     let added = memory.deepen(&mut |reading| {
         bar.set_length(reading.of as u64);

@@ -1,10 +1,10 @@
 //! `longleaf ask`
-use crate::args::{Ask, Stage};
+use crate::args::{self, Ask, Stage, UsageError};
 use crate::commands::{add, interrupt, meaning, pull};
 use crate::output;
 use crate::settings::Settings;
 use anyhow::{Context, Result, anyhow};
-use longleaf_engine::memory::{Asking, Reply, Stage as AskStage, Stages};
+use longleaf_engine::memory::{Asking, Depth, Reply, Stage as AskStage, Stages};
 use longleaf_engine::store::ContentHash;
 use longleaf_engine::{FinishReason, Memory, Progress, Request};
 use serde_json::{Value, json};
@@ -14,8 +14,15 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 pub(crate) fn ask(args: &Ask, settings: &Settings) -> Result<()> {
-    let folder =
-        if is_text(args, settings) { read_texts(args, settings)? } else { memory_of(args, settings)? };
+    let folder = match (is_text(args, settings), args.depth) {
+        (true, _) => read_texts(args, settings)?,
+        (false, None) => memory_of(args, settings)?,
+        (false, Some(_)) => {
+            let what =
+                "--depth is for files and folders; `longleaf add MEMORY --depth …` brings a memory there";
+            return Err(UsageError(what.to_owned()).into());
+        }
+    };
     let model = pull::open_to_find(&args.model, settings)?;
     let mut memory = Memory::read_only(&folder, &model)?;
     memory.set_ram(settings.ram);
@@ -88,7 +95,9 @@ fn read_texts(args: &Ask, settings: &Settings) -> Result<PathBuf> {
     for gone in known.iter().filter(|name| !names.contains(*name)) {
         memory.remove(gone)?;
     }
-    let read = add::read(&mut memory, &files)?;
+    // What was read deeper stays so.
+    let depth = args.depth.map_or(Depth::Finder, args::Depth::depth).max(memory.depth());
+    let read = add::read(&mut memory, &files, Some(depth))?;
     if read.interrupted {
         return Err(anyhow!("interrupted while reading {}; the same command goes on", args.memory.display()));
     }

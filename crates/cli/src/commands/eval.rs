@@ -92,8 +92,8 @@ fn check(args: &Eval) -> Result<(), UsageError> {
             "eval lambada takes some minutes and keeps no rows; `eval lm --task lambada --out` does",
         );
     }
-    if args.depth == Depth::Full && args.suite != Suite::Needle {
-        return refuse("--depth is for eval needle");
+    if args.depth != Depth::Finder && args.suite != Suite::Needle {
+        return refuse("--depth is for eval needle; the task families have --method words");
     }
     if args.meaning && !matches!(args.suite, Suite::Needle | Suite::Search) {
         return refuse("--meaning is for eval needle and eval search");

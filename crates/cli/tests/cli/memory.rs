@@ -246,6 +246,49 @@ fn what_was_read_at_finder_depth_comes_to_full_depth() {
 }
 
 #[test]
+fn what_was_read_for_its_words_is_answered_from_and_comes_to_finder_depth() {
+    if !fetched() || !reads_quickly() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("temp");
+    let book = folder.path().join("book.txt");
+    let lighthouse = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/lighthouse.txt");
+    fs::copy(lighthouse, &book).expect("copied");
+    let output = |args: &[&str]| with_home(args).output().expect("the binary runs");
+    let ask = |what: &Path, depth: &[&str]| {
+        let question =
+            [&["ask", name(what), "Who built the lighthouse?", "-n", "12", "--json"], depth].concat();
+        let output = output(&question);
+        succeeds(&output);
+        serde_json::from_slice::<Value>(&output.stdout).expect("JSON")
+    };
+    let [words, keys] = ["words", "keys"].map(|memory| folder.path().join(memory));
+    succeeds(&output(&["add", name(&words), name(&book), "--depth", "words"]));
+    succeeds(&add(&keys, &[name(&book).to_owned()]));
+    let depth_of = |memory: &Path| {
+        let shown = output(&["memory", "show", name(memory), "--json"]);
+        serde_json::from_slice::<Value>(&shown.stdout).expect("JSON")["depth"].clone()
+    };
+    assert_eq!((depth_of(&words), depth_of(&keys)), ("words".into(), "finder".into()));
+    let (by_words, by_keys) = (ask(&words, &[]), ask(&keys, &[]));
+    let shown = |reply: &Value| (reply["answer"].clone(), reply["citations"][0]["quote"].clone());
+    assert_eq!((&by_words["found"], shown(&by_words)), (&true.into(), shown(&by_keys)));
+    assert_eq!(shown(&ask(&book, &["--depth", "words"])), shown(&by_keys));
+    // Asked again without a depth, what it lacks is made up for; with one, nothing of it is lost.
+    for depth in [&[][..], &["--depth", "words"]] {
+        assert_eq!(ask(&book, depth)["citations"], by_keys["citations"]);
+    }
+    let refused = output(&["ask", name(&words), "Who?", "--depth", "finder"]);
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+
+    succeeds(&output(&["add", name(&words), "--depth", "finder"]));
+    assert_eq!((depth_of(&words), contents(&words)), ("finder".into(), contents(&keys)));
+    let refused = output(&["add", name(&words), "--depth", "words"]);
+    assert!(failure(&refused).contains("read at finder depth"), "{refused:?}");
+    verified(&words);
+}
+
+#[test]
 fn what_it_costs_is_measured_in_one_row_a_length() {
     if !fetched() || !reads_quickly() {
         return;

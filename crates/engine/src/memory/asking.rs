@@ -364,7 +364,7 @@ impl Memory<'_> {
         let total = view.finder.blocks().len();
         let mut located = Located { total, ..Located::default() };
         let mut ways = Vec::new();
-        if asking.stages.finder && total > 0 {
+        if asking.stages.finder && view.finder.keyed() > 0 {
             let (tokens, frame) = question_tokens(self.model, question);
             let queries = Reader::new(self.model.decoder(), &self.profile).queries(&tokens);
             located.scores = view.finder.scores(&self.store, &queries, frame)?;

@@ -1,4 +1,5 @@
-//! How deep text is read, and the two readers behind one face.
+//! How deep text is read, and the readers behind one face.
+use super::reading::CHECKPOINT;
 use crate::Model;
 use longleaf_kernel::KvBits;
 use longleaf_memory::finder::{self, Profile};
@@ -6,9 +7,11 @@ use longleaf_memory::full::{self, Kept, Layout, Stride};
 use longleaf_memory::{Error, SectionId, Store};
 use std::fmt;
 
-/// How deep a memory's texts are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// How deep a memory's texts are read, the shallowest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Depth {
+    /// Words alone, without the model: what a question finds has words in common with it, and is read again.
+    Words,
     /// The lowest layers, for the keys that find; what was found is read again.
     #[default]
     Finder,
@@ -19,18 +22,28 @@ pub enum Depth {
 impl Depth {
     /// How deep the texts of a memory are read.
     pub fn of(store: &Store) -> Self {
-        if full::is_in(store) { Self::Full } else { Self::Finder }
+        if full::is_in(store) {
+            Self::Full
+        } else if finder::is_in(store) || store.is_empty() {
+            Self::Finder
+        } else {
+            Self::Words
+        }
     }
 }
 
 impl fmt::Display for Depth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Words => "words",
             Self::Finder => "finder",
             Self::Full => "full",
         })
     }
 }
+
+/// [`CHECKPOINT`] of words alone, of which as many are read in a twentieth of a second: syncing would take longer.
+const WORDS_CHECKPOINT: usize = 16 * CHECKPOINT;
 
 /// What is kept at full depth: the bits that cost a model least of what it knows (see `docs/experiments.md`).
 pub(super) fn layout(model: &Model) -> Layout {
@@ -45,7 +58,12 @@ pub(super) fn full_reader<'m>(model: &'m Model, profile: &Profile) -> full::Read
 /// Reads sections.
 #[derive(Debug)]
 pub(super) enum Reader<'m> {
-    Finder { reader: Box<finder::Reader<'m>>, panel_bytes: usize },
+    /// Keeps nothing but what is kept at any depth.
+    Words,
+    Finder {
+        reader: Box<finder::Reader<'m>>,
+        panel_bytes: usize,
+    },
     Full(Box<full::Reader<'m>>),
 }
 
@@ -53,6 +71,7 @@ impl<'m> Reader<'m> {
     pub(super) fn new(model: &'m Model, profile: &Profile, depth: Depth) -> Self {
         let decoder = model.decoder();
         match depth {
+            Depth::Words => Self::Words,
             Depth::Finder => Self::Finder {
                 reader: Box::new(finder::Reader::new(decoder, profile)),
                 panel_bytes: Profile::panel_bytes(decoder.config()),
@@ -61,9 +80,10 @@ impl<'m> Reader<'m> {
         }
     }
 
-    /// The streams that [`Reader::read`] fills, with the bytes of a row of each. The first is one of finder keys.
+    /// The streams that [`Reader::read`] fills, with the bytes of a row of each. The first, if any, is one of finder keys.
     pub(super) fn streams(&self) -> Vec<(String, usize)> {
         match self {
+            Self::Words => Vec::new(),
             Self::Finder { reader, panel_bytes, .. } => {
                 reader.streams().iter().map(|stream| (stream.name(), *panel_bytes)).collect()
             }
@@ -74,8 +94,17 @@ impl<'m> Reader<'m> {
     /// Tokens that are read together.
     pub(super) fn run(&self) -> usize {
         match self {
+            Self::Words => CHECKPOINT,
             Self::Finder { reader, .. } => reader.batch(),
             Self::Full(reader) => reader.stride(),
+        }
+    }
+
+    /// After so many tokens, at most, what was read is safe from a kill.
+    pub(super) fn checkpoint(&self) -> usize {
+        match self {
+            Self::Words => WORDS_CHECKPOINT,
+            Self::Finder { .. } | Self::Full(_) => CHECKPOINT,
         }
     }
 
@@ -83,6 +112,7 @@ impl<'m> Reader<'m> {
     pub(super) fn token_bytes(&self) -> f64 {
         let panel = |(_, bytes): (String, usize)| bytes as f64 / Profile::PANEL as f64;
         match self {
+            Self::Words => 0.0,
             Self::Finder { .. } => self.streams().into_iter().map(panel).sum(),
             Self::Full(reader) => reader.token_bytes(),
         }
@@ -92,7 +122,7 @@ impl<'m> Reader<'m> {
     /// some of it.
     pub(super) fn goes_on(&self, store: &Store, section: SectionId, tokens: usize) -> bool {
         match self {
-            Self::Finder { .. } => true,
+            Self::Words | Self::Finder { .. } => true,
             Self::Full(reader) => reader.goes_on(store, section, tokens),
         }
     }
@@ -100,7 +130,7 @@ impl<'m> Reader<'m> {
     /// What a reader needs to go on with a section whose first `tokens` are read.
     pub(super) fn kept(&self, store: &Store, section: SectionId, tokens: usize) -> Result<Kept, Error> {
         match self {
-            Self::Finder { .. } => Ok(Kept::default()),
+            Self::Words | Self::Finder { .. } => Ok(Kept::default()),
             Self::Full(reader) => reader.kept(store, section, tokens),
         }
     }
@@ -108,7 +138,7 @@ impl<'m> Reader<'m> {
     /// Go to another section, or on with it.
     pub(super) fn begin(&mut self, kept: &Kept) {
         match self {
-            Self::Finder { .. } => (),
+            Self::Words | Self::Finder { .. } => (),
             Self::Full(reader) => reader.begin(kept),
         }
     }
@@ -116,6 +146,7 @@ impl<'m> Reader<'m> {
     /// Read what comes next in the section, [`Reader::run`] tokens or the rest, and append to `rows`, one buffer for each of [`Reader::streams`].
     pub(super) fn read(&mut self, tokens: &[u32], rows: &mut [Vec<u8>]) {
         match self {
+            Self::Words => (),
             Self::Finder { reader, .. } => reader.read(tokens, rows),
             Self::Full(reader) => reader.read(tokens, rows),
         }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! preparing   a section's text ─► tokens, its part of the lexical index        one section ahead
-//! computing   tokens ─► run by run, the lowest layers or all ─► keys, values   a few runs ahead
+//! computing   tokens ─► run by run, no layer, the lowest or all ─► keys, values   a few runs ahead
 //! writing     rows ─► Store: checksums, files, sync                            the caller's thread, which owns it
 //! ```
 //! Each is a thread that sends the next one what it made, in the order of the text: what is kept does not depend on
@@ -22,7 +22,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Instant;
 
-/// After so many tokens, at most, what was read is safe from a kill.
+/// After so many tokens, at most, what a model has read is safe from a kill.
 pub(super) const CHECKPOINT: usize = 4096;
 /// Runs of a sample that are read to see how fast that goes.
 const PLAN_RUNS: usize = 4;
@@ -138,9 +138,12 @@ impl Memory<'_> {
         for (span, hash) in &cut.sections {
             let before = self.store.find_section(*hash);
             if seen.insert(*hash) && before.is_none_or(|section| !section.whole) {
-                let panels = before.map_or(0, |section| section.bytes(streams[0])) as usize / named[0].1;
                 let tokens = before.map_or(0, |section| section.bytes(StreamId::TOKENS) / 4) as usize;
-                let mut done = (panels * Profile::PANEL).min(tokens);
+                let rows = streams.first().zip(named.first());
+                let mut done = rows.map_or(tokens, |(stream, (_, row))| {
+                    let panels = before.map_or(0, |section| section.bytes(*stream)) as usize / row;
+                    (panels * Profile::PANEL).min(tokens)
+                });
                 let before = before.map(|section| section.id);
                 if let Some(section) = before
                     && !reader.goes_on(&self.store, section, done)
@@ -160,20 +163,23 @@ impl Memory<'_> {
         let Begin::Read(appender) = self.store.begin(document.name(), hash)? else {
             unreachable!("a document that is to be read stays so");
         };
-        let run = reader.run();
+        let (run, checkpoint) = (reader.run(), reader.checkpoint());
         thread::scope(|scope| {
             let (ready, prepared) = sync_channel(1);
             let (computed, rows) = sync_channel(AHEAD);
             scope.spawn(move || prepare(tasks, tokenizer, &ready));
             scope.spawn(move || compute(reader, &prepared, &computed));
-            write(appender, &cut, &streams, run, &rows, watch)
+            write(appender, &cut, &streams, (run, checkpoint), &rows, watch)
         })
     }
 
     /// What reading `bytes` of text that is like `sample` will take. Reads some runs of the sample to see how fast
     /// that goes; a sample of a few thousand words is enough.
     pub fn plan(&self, bytes: u64, sample: &str) -> Plan {
-        let tokens = self.model.tokenizer().encode(sample, Special::Text);
+        let rate = |tokens: usize, start: Instant| tokens as f64 / start.elapsed().as_secs_f64().max(1e-9);
+        let start = Instant::now();
+        let (tokens, ..) = tokens_and_words(sample, self.model.tokenizer());
+        let prepared_per_s = rate(tokens.len(), start);
         let mut reader = Reader::new(self.model, &self.profile, self.depth);
         let mut rows = vec![Vec::new(); reader.streams().len()];
         // The first passes make room for everything.
@@ -182,9 +188,11 @@ impl Memory<'_> {
             let start = Instant::now();
             reader.read(run, &mut rows);
             if run.len() == reader.run() || tokens_per_s == 0.0 {
-                tokens_per_s = run.len() as f64 / start.elapsed().as_secs_f64().max(1e-9);
+                tokens_per_s = rate(run.len(), start);
             }
         }
+        // What is slower sets the pace.
+        let tokens_per_s = prepared_per_s.min(tokens_per_s);
         let tokens = (bytes as f64 * tokens.len() as f64 / sample.len().max(1) as f64).ceil();
         // The text itself, a token and its end, what is read of it, its words (about 2 bytes); a checksum for every page.
         let disk = (bytes as f64 + tokens * (4.0 + 4.0 + reader.token_bytes() + 2.0)) * 1.002;
@@ -201,15 +209,20 @@ impl Memory<'_> {
 /// Tokens and words of each section; ends early if nobody wants them any more.
 fn prepare(tasks: Vec<Task<'_>>, tokenizer: &Tokenizer, ready: &SyncSender<Prepared>) {
     for Task { text, done, kept } in tasks {
-        let encoding = tokenizer.encode_with_offsets(text, Special::Text);
-        let ends: Vec<u32> = encoding.spans.iter().map(|span| span.end as u32).collect();
-        let mut words = Builder::new(Analysis::default());
-        words.add_tokens(text.as_bytes(), &ends, BLOCK_TOKENS);
-        let (ids, words) = (encoding.ids, words.finish());
+        let (ids, ends, words) = tokens_and_words(text, tokenizer);
         if ready.send(Prepared { ids, ends, words, done, kept }).is_err() {
             return;
         }
     }
+}
+
+/// A section's tokens, where they end, and its part of the lexical index.
+fn tokens_and_words(text: &str, tokenizer: &Tokenizer) -> (Vec<u32>, Vec<u32>, Vec<u8>) {
+    let encoding = tokenizer.encode_with_offsets(text, Special::Text);
+    let ends: Vec<u32> = encoding.spans.iter().map(|span| span.end as u32).collect();
+    let mut words = Builder::new(Analysis::default());
+    words.add_tokens(text.as_bytes(), &ends, BLOCK_TOKENS);
+    (encoding.ids, ends, words.finish())
 }
 
 /// Keys of each section, run by run; ends early if nobody wants them any more.
@@ -239,7 +252,7 @@ fn write(
     mut appender: Appender<'_>,
     Cut { text, sections }: &Cut<'_>,
     streams: &[StreamId],
-    run: usize,
+    (run, checkpoint): (usize, usize),
     rows: &Receiver<Rows>,
     watch: &mut dyn FnMut(Reading) -> ControlFlow<()>,
 ) -> Result<Added, Error> {
@@ -269,7 +282,7 @@ fn write(
                     }
                     added.tokens += tokens;
                     since_checkpoint += tokens;
-                    if since_checkpoint + run > CHECKPOINT {
+                    if since_checkpoint + run > checkpoint {
                         appender.checkpoint()?;
                         since_checkpoint = 0;
                     }

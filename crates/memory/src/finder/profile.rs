@@ -1,4 +1,5 @@
 //! Which heads find, model by model.
+use crate::{SectionId, Store, StreamId};
 use longleaf_kernel::{DType, PackedMatrix};
 use longleaf_model::Config;
 
@@ -97,6 +98,26 @@ impl Profile {
         panel.expect("whole blocks").bytes()
     }
 
+    /// How many of a section's tokens have their keys in all streams, panels that are cut short counted as whole; 0 if the
+    /// streams are out of step.
+    pub fn tokens(&self, store: &Store, section: SectionId, config: &Config) -> usize {
+        let Some(section) = store.section(section) else { return 0 };
+        let bytes = |stream: KeyStream| Some(section.bytes(store.find_stream(&stream.name())?));
+        let streams: Vec<Option<u64>> = self.streams(config).into_iter().map(bytes).collect();
+        match streams[..] {
+            [Some(first), ..] if streams.iter().all(|bytes| *bytes == Some(first)) => {
+                first as usize / Self::panel_bytes(config) * Self::PANEL
+            }
+            _ => 0,
+        }
+    }
+
+    /// Whether every token of a section has its keys.
+    pub fn holds(&self, store: &Store, section: SectionId, config: &Config) -> bool {
+        let tokens = store.section(section).map_or(0, |found| found.bytes(StreamId::TOKENS) / 4) as usize;
+        self.tokens(store, section, config) == tokens.next_multiple_of(Self::PANEL)
+    }
+
     /// What keys depend on: those of another layout cannot be searched with this profile.
     pub fn layout(&self) -> String {
         let Self { heads, run, distance, passages: _ } = self;
@@ -111,4 +132,9 @@ impl Profile {
 
     /// Tokens in one row of a key stream.
     pub const PANEL: usize = 16;
+}
+
+/// Whether a memory keeps finder keys, whichever heads'.
+pub fn is_in(store: &Store) -> bool {
+    store.streams().any(|name| name.starts_with("finder."))
 }

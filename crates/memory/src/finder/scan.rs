@@ -49,6 +49,8 @@ pub struct Finder {
     /// `√head_dim`, by which scores are divided.
     root: f32,
     blocks: Vec<Block>,
+    /// How many of them have keys.
+    keyed: usize,
     pieces: Vec<Piece>,
     /// Questions so far.
     asked: AtomicUsize,
@@ -72,8 +74,8 @@ struct Piece {
 }
 
 impl Finder {
-    /// The finder keys of `sections` in a store, of which at most `ram` bytes will be kept in memory. What has none
-    /// (it was read for another purpose) has no blocks. Nothing is read yet.
+    /// The blocks of `sections` in a store and their finder keys, of which at most `ram` bytes will be kept in memory.
+    /// Blocks that have no keys (their section was read for its words alone) score 0. Nothing is read yet.
     pub fn open(
         store: &Store,
         sections: &[SectionId],
@@ -96,21 +98,22 @@ impl Finder {
             panel_bytes: Profile::panel_bytes(config),
             root: (config.head_dim as f32).sqrt(),
             blocks: Vec::new(),
+            keyed: 0,
             pieces: Vec::new(),
             asked: AtomicUsize::new(0),
             streams: streams.iter().map_while(stored).collect(),
         };
-        if finder.streams.len() < streams.len() {
-            return finder;
-        }
         let mut piece = Piece::default();
         for section in sections {
             let Some(found) = store.section(*section) else { continue };
             let tokens = (found.bytes(StreamId::TOKENS) / 4) as usize;
             let runs = (0..tokens).step_by(profile.run).map(|at| at..tokens.min(at + profile.run));
-            let panels: usize = runs.clone().map(|run| run.len().div_ceil(Profile::PANEL)).sum();
-            let bytes = (panels * finder.panel_bytes) as u64;
-            if finder.streams.iter().any(|stream| found.bytes(*stream) != bytes) {
+            if !profile.holds(store, *section, config) {
+                // A piece's blocks stand one after another.
+                if piece.panels > 0 {
+                    finder.pieces.push(std::mem::take(&mut piece));
+                }
+                runs.for_each(|run| finder.blocks.extend(blocks(*section, run)));
                 continue;
             }
             let mut first = 0;
@@ -143,11 +146,12 @@ impl Finder {
             piece.blocks = self.blocks.len()..self.blocks.len();
         }
         let row = piece.panels * Profile::PANEL;
-        for at in run.clone().step_by(BLOCK_TOKENS) {
-            let len = BLOCK_TOKENS.min(run.end - at);
-            self.blocks.push(Block { section, first: at as u32, tokens: len as u32 });
-            piece.rows.push(row + at - run.start..row + at - run.start + len);
+        for block in blocks(section, run.clone()) {
+            let start = row + block.first as usize - run.start;
+            piece.rows.push(start..start + block.tokens as usize);
+            self.blocks.push(block);
         }
+        self.keyed += self.blocks.len() - piece.blocks.end;
         piece.blocks.end = self.blocks.len();
         let panels = run.len().div_ceil(Profile::PANEL);
         piece.panels += panels;
@@ -160,6 +164,11 @@ impl Finder {
     /// All blocks, in the order of the sections.
     pub fn blocks(&self) -> &[Block] {
         &self.blocks
+    }
+
+    /// How many of them have keys: the others score 0.
+    pub fn keyed(&self) -> usize {
+        self.keyed
     }
 
     /// Size in memory of the keys that are there now.
@@ -230,13 +239,14 @@ impl Finder {
         }
     }
 
-    /// The log mass of every block under every query of every head: `[head][tokens, blocks]`.
+    /// The log mass of every block under every query of every head: `[head][tokens, blocks]`; that of nothing, `-∞`,
+    /// where a block has no keys.
     ///
     /// # Errors
     /// Those of the store.
     pub fn masses(&self, store: &Store, queries: &Queries) -> Result<Vec<Vec<f32>>, Error> {
         let (tokens, blocks) = (queries.tokens, self.blocks.len());
-        let mut masses = vec![vec![0.0; tokens * blocks]; self.profile.heads.len()];
+        let mut masses = vec![vec![f32::NEG_INFINITY; tokens * blocks]; self.profile.heads.len()];
         let prepare = |rows: &Vec<f32>| {
             let mut activations = Activations::new();
             self.compute.prepare(Precision::Exact, self.width, rows, &mut activations);
@@ -294,12 +304,12 @@ impl Finder {
     /// Those of the store.
     pub fn head_scores(&self, store: &Store, queries: &Queries, skip: usize) -> Result<Vec<Vec<f32>>, Error> {
         let (blocks, tokens) = (self.blocks.len(), queries.tokens.saturating_sub(skip));
-        if blocks == 0 || tokens == 0 {
+        if self.keyed == 0 || tokens == 0 {
             return Ok(vec![vec![0.0; blocks]; self.profile.heads.len()]);
         }
         let counting = |rows: &Vec<f32>| rows[skip * self.width..].to_vec();
         let queries = Queries { heads: queries.heads.iter().map(counting).collect(), tokens };
-        let rank = STAND_OUT.min(blocks.div_ceil(4)).min(blocks - 1);
+        let rank = STAND_OUT.min(self.keyed.div_ceil(4)).min(self.keyed - 1);
         let mut order = Vec::new();
         let of_head = |masses: Vec<f32>| {
             let mut scores = vec![0.0; blocks];
@@ -315,4 +325,13 @@ impl Finder {
         };
         Ok(self.masses(store, &queries)?.into_iter().map(of_head).collect())
     }
+}
+
+/// The blocks of a run of a section's tokens.
+fn blocks(section: SectionId, run: Range<usize>) -> impl Iterator<Item = Block> {
+    let end = run.end;
+    run.step_by(BLOCK_TOKENS).map(move |first| {
+        let tokens = BLOCK_TOKENS.min(end - first) as u32;
+        Block { section, first: first as u32, tokens }
+    })
 }

@@ -98,16 +98,17 @@ pub(crate) fn family(suite: Suite, args: &Eval, settings: &Settings) -> Result<(
     };
     let methods = args.method.iter().map(|method| match method {
         Method::Longleaf => longleaf_eval::Method::Longleaf,
+        Method::Words => longleaf_eval::Method::Words,
         Method::Dense => longleaf_eval::Method::Dense,
         Method::Truncated => longleaf_eval::Method::Truncated,
         Method::Lexical => longleaf_eval::Method::Lexical,
     });
-    let plan =
-        Plan { suite, tasks, lengths, items: args.items.get(), seed: args.seed, methods: methods.collect() };
+    let methods: Vec<_> = methods.collect();
+    // The baselines that keep no memory need no heads that find.
+    let finds = methods.iter().any(|method| method.depth().is_some());
+    let plan = Plan { suite, tasks, lengths, items: args.items.get(), seed: args.seed, methods };
     let total = plan.tasks.len() * plan.lengths.len() * plan.items * plan.methods.len();
     let rows = Rows::new(args, settings, total)?;
-    // The baselines that keep no memory need no heads that find.
-    let finds = args.method.iter().any(|method| matches!(method, Method::Longleaf | Method::Lexical));
     let name = &args.model.model;
     let model = if finds { pull::open_to_find(name, settings)? } else { pull::open(name, settings)? };
     let reader = finds.then(|| add::open_to_read(name, settings)).transpose()?;

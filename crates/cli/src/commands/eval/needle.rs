@@ -88,8 +88,9 @@ fn cell(
     let layout = model.finder().map(|profile| profile.layout()).unwrap_or_default();
     let mut parts = vec![text.as_bytes(), model.path().as_os_str().as_encoded_bytes(), layout.as_bytes()];
     let depth = args.depth.depth();
-    if depth == Depth::Full {
-        parts.push(b"full");
+    let named = depth.to_string();
+    if depth != Depth::Finder {
+        parts.push(named.as_bytes());
     }
     let name = ContentHash::of_parts(&parts).hex(12);
     let mut memory = Memory::open_or_create(&settings.home.join("eval").join(&name), model)?;

@@ -132,7 +132,7 @@ impl Memory<'_> {
         let (first, last) = (first as usize, (first + tokens) as usize);
         let words = self.tokens_of(section);
         if last > words {
-            return Err(Error::Halves { path: self.path.clone(), keys: last, words });
+            return Err(Error::Halves { path: self.path.clone(), blocks: last, words });
         }
         let document = self.store.documents().find(|document| document.sections.contains(&section));
         let sections = document.iter().flat_map(|document| &document.sections);
