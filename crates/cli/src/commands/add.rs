@@ -160,10 +160,13 @@ fn plan(memory: &Memory<'_>, files: &[PathBuf]) -> Result<Option<Plan>> {
 fn announce(memory: &Memory<'_>, plan: &Plan) {
     let free = machine::free_disk(memory.path());
     output::note(&format!(
-        "about {} tokens to read: {:.0} minutes at {:.0} tokens/s, {} on disk{}; Ctrl-C is safe, the same command \
-         goes on",
+        "about {} tokens to read: {} at {:.0} tokens/s, {} on disk{}; Ctrl-C is safe, the same command goes on",
         plan.tokens,
-        (plan.seconds / 60.0).ceil(),
+        if plan.seconds > 90.0 {
+            format!("{:.0} minutes", (plan.seconds / 60.0).ceil())
+        } else {
+            format!("{:.0} seconds", plan.seconds.ceil())
+        },
         plan.tokens_per_s,
         output::megabytes(plan.disk_bytes),
         free.map_or(String::new(), |free| format!(" ({} are free)", output::megabytes(free)))

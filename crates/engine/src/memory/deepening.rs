@@ -204,7 +204,10 @@ impl Memory<'_> {
             let ids = self.store.read_u32(section, StreamId::TOKENS)?;
             let ends = self.store.read_u32(section, StreamId::ENDS)?;
             let mut read = step.tokens(&self.store, section);
-            if !read.is_multiple_of(step.unit()) || read >= ids.len() {
+            let rows =
+                streams.iter().map(|stream| self.store.section(section).map_or(0, |s| s.bytes(*stream)));
+            let out_of_step = read == 0 && rows.sum::<u64>() > 0;
+            if out_of_step || !read.is_multiple_of(step.unit()) || read >= ids.len() {
                 // Nobody can go on from there.
                 for stream in &streams {
                     self.store.clear(section, *stream)?;
