@@ -130,6 +130,8 @@ struct Progress<'w> {
     before: usize,
     /// Bytes of text, once for each step that reads them.
     of: usize,
+    /// Tokens read, once for each step.
+    read: usize,
     added: Added,
     watch: &'w mut dyn FnMut(Reading) -> ControlFlow<()>,
 }
@@ -175,12 +177,13 @@ impl Memory<'_> {
     /// Those of the store. What was read up to the last checkpoint is kept, and calling this again goes on from there.
     pub fn deepen(&mut self, watch: &mut dyn FnMut(Reading) -> ControlFlow<()>) -> Result<Added, Error> {
         let profile = self.profile.clone();
-        let lacking = lacking(Step::to(self.depth, self.model, &profile), &self.store);
+        let mut lacking = lacking(Step::to(self.depth, self.model, &profile), &self.store);
         let texts = lacking.iter().flat_map(|(_, sections)| sections);
         let of = texts.map(|section| text_of(&self.store, *section) as usize).sum();
-        let mut progress = Progress { before: 0, of, added: Added::default(), watch };
-        for (step, sections) in lacking {
-            if self.take(step, sections, &mut progress)?.is_break() {
+        let mut progress = Progress { before: 0, of, read: 0, added: Added::default(), watch };
+        while !lacking.is_empty() {
+            let (step, sections) = lacking.remove(0);
+            if self.take(step, sections, &any_of(&lacking), &mut progress)?.is_break() {
                 progress.added.interrupted = true;
                 break;
             }
@@ -188,11 +191,12 @@ impl Memory<'_> {
         Ok(progress.added)
     }
 
-    /// One step, for the sections that lack it.
+    /// One step, for the sections that lack it. Tokens count as added with their last step: not yet where it comes `later`.
     fn take(
         &mut self,
         mut step: Step<'_>,
         sections: BTreeSet<SectionId>,
+        later: &BTreeSet<SectionId>,
         progress: &mut Progress<'_>,
     ) -> Result<ControlFlow<()>, Error> {
         self.view = None;
@@ -214,21 +218,23 @@ impl Memory<'_> {
                 }
                 read = 0;
             }
-            progress.added.known_tokens += read;
+            let counts = usize::from(!later.contains(&section));
+            progress.added.known_tokens += counts * read;
             step.begin(&self.store, section, read)?;
             for run in ids[read..].chunks(step.run()) {
                 for (stream, rows) in streams.iter().zip(step.read(run)) {
                     self.store.deepen(section, *stream, &rows)?;
                 }
                 read += run.len();
-                progress.added.tokens += run.len();
+                progress.read += run.len();
+                progress.added.tokens += counts * run.len();
                 waiting += run.len();
                 if waiting + step.run() > CHECKPOINT {
                     self.store.commit()?;
                     waiting = 0;
                 }
                 let bytes = progress.before + ends.get(read - 1).map_or(0, |end| *end as usize);
-                let reading = Reading { bytes, of: progress.of, tokens: progress.added.tokens };
+                let reading = Reading { bytes, of: progress.of, tokens: progress.read };
                 if (progress.watch)(reading).is_break() {
                     self.store.commit()?;
                     return Ok(ControlFlow::Break(()));
