@@ -68,7 +68,11 @@ pub(crate) fn ask(args: &Ask, settings: &Settings) -> Result<()> {
     })?;
     bar.finish_and_clear();
     printed?;
-    if settings.json { output::json(&to_json(&reply)) } else { output::text(&sources(&reply)) }
+    if settings.json {
+        output::json(&to_json(&reply, memory.depth()))
+    } else {
+        output::text(&sources(&reply))
+    }
 }
 
 /// Whether a file was named, or a folder that is no memory and is not called like one.
@@ -95,8 +99,9 @@ fn read_texts(args: &Ask, settings: &Settings) -> Result<PathBuf> {
     for gone in known.iter().filter(|name| !names.contains(*name)) {
         memory.remove(gone)?;
     }
+    let asked = args.depth.map_or(Depth::Finder, args::Depth::depth);
     // What was read deeper stays so.
-    let depth = args.depth.map_or(Depth::Finder, args::Depth::depth).max(memory.depth());
+    let depth = if memory.store().is_empty() { asked } else { asked.max(memory.depth()) };
     let read = add::read(&mut memory, &files, Some(depth))?;
     if read.interrupted {
         return Err(anyhow!("interrupted while reading {}; the same command goes on", args.memory.display()));
@@ -163,7 +168,7 @@ fn sources(reply: &Reply) -> String {
     text
 }
 
-fn to_json(reply: &Reply) -> Value {
+fn to_json(reply: &Reply, depth: Depth) -> Value {
     let citations: Vec<_> = reply
         .citations
         .iter()
@@ -185,6 +190,7 @@ fn to_json(reply: &Reply) -> Value {
         "confidence": reply.confidence,
         "citations": citations,
         "trail": reply.trail,
+        "depth": depth.to_string(),
         "coverage": {
             "blocks_total": coverage.blocks_total,
             "blocks_scored": coverage.blocks_scored,
