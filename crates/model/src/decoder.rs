@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 /// A forward pass takes in no more tokens than this at once: enough rows for every thread to have slices
 /// of its own, few enough that what passes between slices and attention stays in the caches. Longer runs are cut;
-/// results do not depend on it.
+/// results do not depend on it, but for a short last piece in Coarse ([`Decoder::with_precision`]).
 pub const PREFILL_TOKENS: usize = 1024;
 
 /// Tokens that make up for rounding all weights, as Coarse does: a pass of fewer is as fast or faster in Fast.

@@ -1,5 +1,5 @@
 //! What holds for every decoder, whatever its weights: results depend neither on how a run of tokens is cut, nor
-//! on threads, nor on what a cache held before.
+//! on threads, nor on what a cache held before. (In Coarse they do depend on the cut: a short pass is Fast.)
 use longleaf_kernel::{Compute, KvFormat, Precision};
 use longleaf_model::{Attention, Batch, Decoder, Dense, PREFILL_TOKENS, Qkv, RopeScaling, Scratch, Visible};
 use proptest::prelude::*;

@@ -48,10 +48,7 @@ impl<'m> Step<'m> {
     /// The streams that it fills, with the bytes of a row of each.
     fn streams(&self) -> Vec<(String, usize)> {
         match &self.maker {
-            Maker::Keys(reader) => {
-                let bytes = Profile::panel_bytes(self.model.config());
-                reader.streams().iter().map(|stream| (stream.name(), bytes)).collect()
-            }
+            Maker::Keys(_) => self.profile.stored(self.model.config()),
             Maker::Blocks(_) => layout(self.model).streams().into(),
         }
     }
@@ -59,9 +56,9 @@ impl<'m> Step<'m> {
     /// Bytes kept of a token.
     fn token_bytes(&self) -> f64 {
         match &self.maker {
-            Maker::Keys(reader) => {
-                let panel = reader.streams().len() * Profile::panel_bytes(self.model.config());
-                panel as f64 / Profile::PANEL as f64
+            Maker::Keys(_) => {
+                let panels: usize = self.streams().iter().map(|(_, bytes)| bytes).sum();
+                panels as f64 / Profile::PANEL as f64
             }
             Maker::Blocks(_) => layout(self.model).token_bytes(),
         }

@@ -62,7 +62,7 @@ pub(super) enum Reader<'m> {
     Words,
     Finder {
         reader: Box<finder::Reader<'m>>,
-        panel_bytes: usize,
+        streams: Vec<(String, usize)>,
     },
     Full(Box<full::Reader<'m>>),
 }
@@ -74,7 +74,7 @@ impl<'m> Reader<'m> {
             Depth::Words => Self::Words,
             Depth::Finder => Self::Finder {
                 reader: Box::new(finder::Reader::new(decoder, profile)),
-                panel_bytes: Profile::panel_bytes(decoder.config()),
+                streams: profile.stored(decoder.config()),
             },
             Depth::Full => Self::Full(Box::new(full_reader(model, profile))),
         }
@@ -84,9 +84,7 @@ impl<'m> Reader<'m> {
     pub(super) fn streams(&self) -> Vec<(String, usize)> {
         match self {
             Self::Words => Vec::new(),
-            Self::Finder { reader, panel_bytes, .. } => {
-                reader.streams().iter().map(|stream| (stream.name(), *panel_bytes)).collect()
-            }
+            Self::Finder { streams, .. } => streams.clone(),
             Self::Full(reader) => reader.streams(),
         }
     }

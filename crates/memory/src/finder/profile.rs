@@ -98,6 +98,12 @@ impl Profile {
         panel.expect("whole blocks").bytes()
     }
 
+    /// The streams as a store has them: the name of each, and the bytes of a row.
+    pub fn stored(&self, config: &Config) -> Vec<(String, usize)> {
+        let bytes = Self::panel_bytes(config);
+        self.streams(config).into_iter().map(|stream| (stream.name(), bytes)).collect()
+    }
+
     /// How many of a section's tokens have their keys in all streams, panels that are cut short counted as whole; 0 if the
     /// streams are out of step.
     pub fn tokens(&self, store: &Store, section: SectionId, config: &Config) -> usize {
